@@ -1,0 +1,118 @@
+"""What an endpoint serves at one epoch: facts that a worker needs, immutable.
+
+A `Rollout` is the whole state of an endpoint. It is written to the control store under its
+epoch and never changed, so a journalled epoch says for ever who was champion, who was in
+shadow with which probability, and by which rules.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from gateway.core.tensors import Signature
+
+Phase = Literal["solo", "shadow", "live"]
+Reading = Literal["probability", "class", "scores"]
+Task = Literal["binary", "multiclass", "regression"]
+
+
+class PredictionReading(msgspec.Struct, frozen=True):
+    """Which output is the prediction, by version, and how its numbers are read."""
+
+    output: str | dict[str, str] | None = None  # None: the first output
+    reading: Reading = "probability"
+    threshold: float = 0.5
+
+    def output_of(self, version: str) -> str | None:
+        """The name of the output that holds the prediction of `version`."""
+        if isinstance(self.output, dict):
+            return self.output.get(version)
+        return self.output
+
+
+class EntityRule(msgspec.Struct, frozen=True):
+    """What is one statistical observation; `window_s` opens at its first row."""
+
+    source: Literal["row", "parameter"] = "row"
+    window_s: int = 0
+
+
+class PolicyRules(msgspec.Struct, frozen=True):
+    """What a challenger must show; copied into its registration when it is challenged."""
+
+    metric: str = "zero_one"
+    margin: float = 0.0
+    minimum_effect: float = 0.01
+    alpha: float = 0.05
+    beta: float = 0.1
+    error_control: Literal["e_lond", "each"] = "e_lond"
+    min_duration_s: int = 7 * 86_400
+    min_entities: int = 30
+    missing_labels: Literal["worst_case", "missing_at_random"] = "worst_case"
+    approval: Literal["manual", "automatic"] = "manual"
+
+
+class EndpointRules(msgspec.Struct, frozen=True):
+    """The endpoint file, validated; part of every epoch."""
+
+    task: Task = "binary"
+    event_time: Literal["accepted", "client"] = "accepted"
+    clock_tolerance_s: int = 86_400
+    prediction: PredictionReading = PredictionReading()
+    maturity_s: int = 86_400
+    entity: EntityRule = EntityRule()
+    slices: tuple[str, ...] = ()
+    allow_pinned: bool = False
+    allow_missing: tuple[str, ...] = ()
+    sample_bp: int = 10_000
+    durability: Literal["process", "disk"] = "process"
+    time_limit_ms: int = 10_000
+    policy: PolicyRules = PolicyRules()
+
+
+class VersionFacts(msgspec.Struct, frozen=True):
+    """One immutable model version. `path` is relative to the model repository."""
+
+    version: str
+    digest: str
+    path: str
+    signature: Signature
+    batches: bool  # dimension 0 is dynamic and the self-test of batching passed
+    inline: bool  # the graph holds no Loop, Scan or If, so it may run on the event loop
+
+
+class Challenger(msgspec.Struct, frozen=True):
+    """A version under registration; `probability_bp` is the share that its shadow sees."""
+
+    version: str
+    registration: int
+    registration_digest: str
+    probability_bp: int
+
+
+class Rollout(msgspec.Struct, frozen=True):
+    """The state of an endpoint at one epoch."""
+
+    endpoint: str
+    epoch: int
+    phase: Phase
+    champion: str
+    previous: str | None
+    split: dict[str, int]
+    challengers: dict[str, Challenger]
+    versions: dict[str, VersionFacts]
+    rules: EndpointRules
+    salt: str
+
+    def role(self, version: str) -> str:
+        """champion, challenger or previous; what a version is, the file never says."""
+        if version == self.champion:
+            return "champion"
+        return "challenger" if version in self.challengers else "previous"
+
+    def serving(self) -> tuple[str, ...]:
+        """The versions that every worker must hold loaded."""
+        extra = () if self.previous is None else (self.previous,)
+        return tuple(dict.fromkeys((self.champion, *self.challengers, *extra)))
