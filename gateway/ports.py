@@ -8,10 +8,11 @@ of a single request ever does.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
 
+from gateway.core.decisions import Decision
 from gateway.core.registration import Terms
 from gateway.core.rollout import Command
 from gateway.core.routes import Rollout
@@ -31,20 +32,6 @@ class Registration(msgspec.Struct, frozen=True):
     opened_at_us: int
     closed_epoch: int | None = None
     closed_reason: str = ""
-
-
-class Decision(msgspec.Struct, frozen=True):
-    """One line of an endpoint's decision log; `hash` covers the line and the hash before it."""
-
-    endpoint: str
-    epoch: int
-    at_us: int
-    actor: str
-    reason: str
-    command: dict[str, Any]
-    rollout_sha256: str
-    previous_hash: str
-    hash: str
 
 
 class Checkpoint(msgspec.Struct, frozen=True):
@@ -130,7 +117,10 @@ class ControlStore(Protocol):
         """
 
     def decisions(self, endpoint: str) -> list[Decision]:
-        """The decision log, oldest first."""
+        """The decision log, oldest first. Raises UnknownEndpoint."""
+
+    def head(self, endpoint: str) -> str:
+        """The hash of the newest decision, kept apart from the log so that a cut tail shows."""
 
     def registrations(self, endpoint: str) -> list[Registration]:
         """All registrations, by number."""
