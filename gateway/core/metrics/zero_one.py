@@ -10,7 +10,7 @@ from gateway.core.metrics.metric import Metric
 
 def loss(prediction: Floats, label: Floats) -> Floats:
     """1.0 where the two classes differ, else 0.0."""
-    return (prediction != label).astype(np.float64)
+    return np.not_equal(prediction, label).astype(np.float64)
 
 
 def extremes(prediction: Floats) -> tuple[Floats, Floats]:
