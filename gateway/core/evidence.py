@@ -94,7 +94,9 @@ class Histogram:
         try:
             bins = np.array(pairs, dtype=np.int64).reshape(len(pairs), 2)
         except (ValueError, OverflowError, TypeError) as error:
-            raise InvalidInput("bins", f"must be [value, count] pairs of integers: {error}") from None
+            raise InvalidInput(
+                "bins", f"must be [value, count] pairs of integers: {error}"
+            ) from None
         values, counts = bins[:, 0].copy(), bins[:, 1].copy()
         ordered = bool((np.diff(values) > 0).all() and (counts > 0).all())
         if not ordered or (len(values) and max(-values[0], values[-1]) > SCALE):
@@ -193,4 +195,3 @@ def from_json(data: bytes | msgspec.Raw) -> Evidence:
         harm=Histogram.from_json(written.harm),
         counts=written.counts,
     )
-

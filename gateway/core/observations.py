@@ -50,15 +50,16 @@ class Observations(msgspec.Struct, frozen=True, kw_only=True):
 
 def observe(pairs: Pairs, metric: Metric, *, missing_labels: MissingLabels) -> Observations:
     """The range of d of every row, by the rules above."""
-    champion_failed = pairs.champion_failed | ~np.isfinite(pairs.champion_prediction)
-    challenger_failed = pairs.challenger_failed | ~np.isfinite(pairs.challenger_prediction)
+    champion_failed, champion = _answers(pairs.champion_failed, pairs.champion_prediction)
+    challenger_failed, challenger = _answers(pairs.challenger_failed, pairs.challenger_prediction)
     unlabelled = np.isnan(pairs.label)
-    least, greatest = _answered(pairs, metric, unlabelled)
-    for bound, failed in zip((least, greatest), _challenger_failed(pairs, metric), strict=True):
+    least, greatest = _both_answered(champion, challenger, pairs.label, metric)
+    without = _challenger_failed(champion, pairs.label, metric)
+    for bound, failed in zip((least, greatest), without, strict=True):
         np.copyto(bound, failed, where=challenger_failed)
         bound[champion_failed] = 0.0
     included = ~unlabelled if missing_labels == "missing_at_random" else np.ones_like(unlabelled)
-    differ = pairs.champion_prediction != pairs.challenger_prediction
+    differ = champion != challenger
     counts = Counts(
         rows=len(unlabelled),
         labelled=_number(~unlabelled),
@@ -89,20 +90,33 @@ def gather(observations: Observations, entity_codes: Ints | None = None) -> Evid
     )
 
 
-def _answered(pairs: Pairs, metric: Metric, unlabelled: Bools) -> tuple[Floats, Floats]:
-    """The range of d as if both had answered; a point where there is a label."""
-    champion, challenger = pairs.champion_prediction, pairs.challenger_prediction
+def _answers(failed: Bools, prediction: Floats) -> tuple[Bools, Floats]:
+    """Which rows failed, and the predictions with a 0 in their place that nothing reads."""
+    failed = failed | ~np.isfinite(prediction)
+    return failed, np.where(failed, 0.0, prediction)
+
+
+def _both_answered(
+    champion: Floats, challenger: Floats, label: Floats, metric: Metric
+) -> tuple[Floats, Floats]:
+    """The range of loss(champion) − loss(challenger); a point where there is a label."""
+    known = metric.loss(champion, label) - metric.loss(challenger, label)
     least, greatest = metric.bounds(champion, challenger)
-    known = metric.loss(champion, pairs.label) - metric.loss(challenger, pairs.label)
-    return np.where(unlabelled, least, known), np.where(unlabelled, greatest, known)
+    return _where_unlabelled(label, least, known), _where_unlabelled(label, greatest, known)
 
 
-def _challenger_failed(pairs: Pairs, metric: Metric) -> tuple[Floats, Floats]:
+def _challenger_failed(champion: Floats, label: Floats, metric: Metric) -> tuple[Floats, Floats]:
     """The range of loss(champion) − 1."""
-    least, greatest = metric.extremes(pairs.champion_prediction)
-    unlabelled = np.isnan(pairs.label)
-    known = metric.loss(pairs.champion_prediction, pairs.label)
-    return np.where(unlabelled, least, known) - 1.0, np.where(unlabelled, greatest, known) - 1.0
+    known = metric.loss(champion, label)
+    least, greatest = metric.extremes(champion)
+    return (
+        _where_unlabelled(label, least, known) - 1.0,
+        _where_unlabelled(label, greatest, known) - 1.0,
+    )
+
+
+def _where_unlabelled(label: Floats, bound: Floats, known: Floats) -> Floats:
+    return np.where(np.isnan(label), bound, known)
 
 
 def _number(rows: Bools) -> int:
