@@ -86,7 +86,8 @@ class Histogram:
 
     def to_json(self) -> list[list[int]]:
         """[value, count] pairs by increasing value; the same evidence gives the same text."""
-        return np.column_stack((self.values, self.counts)).tolist()
+        pairs: list[list[int]] = np.column_stack((self.values, self.counts)).tolist()
+        return pairs
 
     @classmethod
     def from_json(cls, pairs: list[list[int]]) -> Histogram:
