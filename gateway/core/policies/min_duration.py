@@ -1,4 +1,7 @@
-"""Has it been watched for a whole cycle of the endpoint's clock?"""
+"""Has it been watched for a whole cycle of the endpoint's clock?
+
+Time that passes without an entity is not watching: with n = 0 the gate stays undecided.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,8 @@ def min_duration(case: Case) -> Gate:
     if case.clock_at_us is None:
         return _gate("undecided", None, least_s, n, "the endpoint's clock has not started")
     watched_s = max(0.0, (case.clock_at_us - case.opened_at_us) / 1e6)
-    if watched_s >= least_s:
-        return _gate("passed", watched_s, least_s, n, f"watched {watched_s:.0f} s ≥ {least_s} s")
-    return _gate("undecided", watched_s, least_s, n, f"watched {watched_s:.0f} s < {least_s} s")
+    outcome: Outcome = "passed" if n and watched_s >= least_s else "undecided"
+    return _gate(outcome, watched_s, least_s, n, f"watched {watched_s:.0f} s of {least_s} s")
 
 
 def _gate(outcome: Outcome, figure: float | None, threshold: int, n: int, why: str) -> Gate:

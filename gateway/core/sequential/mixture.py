@@ -139,7 +139,7 @@ def _guess(histogram: Histogram, log_threshold: float, mixture: Mixture) -> floa
 def _merged(histogram: Histogram) -> tuple[Floats, Floats]:
     width = 2 * SCALE // _MERGED_BINS
     bins = (histogram.values + SCALE) // width
-    counts = np.bincount(bins, histogram.counts.astype(np.float64))
+    counts = np.bincount(bins, histogram.counts).astype(np.float64)
     sums = np.bincount(bins, histogram.values * histogram.counts)
     occupied = counts > 0
     return sums[occupied] / counts[occupied] / SCALE, counts[occupied]
