@@ -122,6 +122,9 @@ class ControlStore(Protocol):
     def head(self, endpoint: str) -> str:
         """The hash of the newest decision, kept apart from the log so that a cut tail shows."""
 
+    def rollout_digests(self, endpoint: str) -> dict[int, str]:
+        """Epoch → SHA-256 of that epoch's rollout as it is stored now."""
+
     def registrations(self, endpoint: str) -> list[Registration]:
         """All registrations, by number."""
 

@@ -7,7 +7,7 @@ hash is SHA-256 over canonical JSON (sorted keys, UTF-8), so an auditor needs no
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import Any
 
@@ -74,15 +74,20 @@ def canonical_json(value: object) -> bytes:
     return msgspec.json.encode(value, order="deterministic")
 
 
-def verify_decisions(decisions: Sequence[Decision], head: str) -> list[str]:
+def verify_decisions(
+    decisions: Sequence[Decision], head: str, *, rollouts: Mapping[int, str] | None = None
+) -> list[str]:
     """What is wrong with a log, oldest line first; empty when nothing is.
 
-    `head` is the hash that the store holds for the endpoint.
+    `head` is the hash that the store holds for the endpoint; `rollouts` maps epochs to the
+    SHA-256 of each rollout as it is stored now, and is not compared if None.
     """
     faults: list[str] = []
     previous, epoch = GENESIS, 0
     for line in decisions:
         faults += _faults_of(line, previous_hash=previous, epoch=epoch + 1)
+        if rollouts is not None and rollouts.get(line.epoch) != line.rollout_sha256:
+            faults.append(f"the rollout of epoch {line.epoch} is not the one that was decided")
         previous, epoch = line.hash, line.epoch
     if previous != head:
         faults.append(f"the log ends at {previous[:12]}…, but the endpoint's head is {head[:12]}…")

@@ -117,6 +117,7 @@ def _challenge(rollout: Rollout, command: Challenge) -> Rollout:
         raise Refused(f"version {version} is the champion; challenge it with another version")
     if version in rollout.challengers:
         raise Refused(f"version {version} is a challenger already; withdraw it to start anew")
+    _require_share("probability_bp", command.probability_bp)
     challenger = Challenger(
         version=version,
         registration=command.registration,
@@ -222,7 +223,9 @@ def _phase(rollout: Rollout) -> Phase:
 def _require_known(rollout: Rollout, version: str) -> None:
     if version not in rollout.versions:
         known = ", ".join(sorted(rollout.versions))
-        raise UnknownVersion(f"endpoint {rollout.endpoint} has no version {version}; it has {known}")
+        raise UnknownVersion(
+            f"endpoint {rollout.endpoint} has no version {version}; it has {known}"
+        )
 
 
 def _require_challenger(rollout: Rollout, version: str) -> Challenger:
