@@ -1,0 +1,199 @@
+"""What operators can see of an endpoint: one document each, made of stored facts.
+
+Rules: reads only. What nobody has said yet is absent or null, never 0; a challenger that
+nobody judged yet is at WAIT, with that as its reason. Times are µs since the epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from gateway.core.decisions import verify_decisions
+from gateway.core.routes import Challenger, Rollout
+from gateway.judge.acknowledgement import acknowledgement_of
+from gateway.ports import Checkpoint, ControlStore, EvaluatorReport, Registration, WorkerReport
+
+Document = dict[str, Any]
+
+_NOT_JUDGED: Document = {
+    "kind": "WAIT",
+    "reasons": ["nothing has been judged yet"],
+    "estimate": None,
+    "n": 0,
+}
+
+
+def endpoint_status(store: ControlStore, endpoint: str, *, now_us: int, live: set[str]) -> Document:
+    """Phase, roles, split, challengers with their verdicts, workers and Evaluator."""
+    rollout = store.rollout(endpoint)
+    reports = store.workers()
+    said = store.evaluator()
+    body = _body(said)
+    known = {r.number: r for r in store.registrations(endpoint)}
+    return {
+        "endpoint": endpoint,
+        "epoch": rollout.epoch,
+        "phase": rollout.phase,
+        "champion": _version(rollout, rollout.champion),
+        "previous": None if rollout.previous is None else _version(rollout, rollout.previous),
+        "split_bp": rollout.split,
+        "challengers": [
+            _challenger(store, rollout, challenger, known.get(challenger.registration), body)
+            for challenger in rollout.challengers.values()
+        ],
+        "workers": _workers(endpoint, rollout.epoch, reports, live=live, now_us=now_us),
+        "evaluator": _evaluator(said, body, endpoint, now_us=now_us),
+    }
+
+
+def endpoint_evidence(store: ControlStore, endpoint: str) -> Document:
+    """Every registration of the endpoint with its terms and latest checkpoint."""
+    rollout = store.rollout(endpoint)
+    return {
+        "endpoint": endpoint,
+        "epoch": rollout.epoch,
+        "registrations": [
+            {**msgspec.to_builtins(registration), "checkpoint": _latest(store, registration)}
+            for registration in store.registrations(endpoint)
+        ],
+    }
+
+
+def endpoint_decisions(store: ControlStore, endpoint: str) -> Document:
+    """The decision log, oldest first, and what a check of its hashes found wrong."""
+    decisions = store.decisions(endpoint)
+    head, rollouts = store.head(endpoint), store.rollout_digests(endpoint)
+    return {
+        "endpoint": endpoint,
+        "head": head,
+        "faults": verify_decisions(decisions, head, rollouts=rollouts),
+        "decisions": msgspec.to_builtins(decisions),
+    }
+
+
+def endpoint_versions(store: ControlStore, endpoint: str, *, on_disk: Iterable[str]) -> Document:
+    """Versions that the rollout knows, and files in the repository that it does not."""
+    rollout = store.rollout(endpoint)
+    return {
+        "endpoint": endpoint,
+        "epoch": rollout.epoch,
+        "versions": [
+            {**_version(rollout, version), "role": _role(rollout, version)}
+            for version in rollout.versions
+        ],
+        "not_added": sorted(set(on_disk) - set(rollout.versions)),
+    }
+
+
+def _version(rollout: Rollout, version: str) -> Document:
+    return {"version": version, "digest": rollout.versions[version].digest}
+
+
+def _role(rollout: Rollout, version: str) -> str | None:
+    return rollout.role(version) if version in rollout.serving() else None
+
+
+def _challenger(
+    store: ControlStore,
+    rollout: Rollout,
+    challenger: Challenger,
+    registration: Registration | None,
+    body: Document,
+) -> Document:
+    document: Document = {
+        **_version(rollout, challenger.version),
+        "registration": challenger.registration,
+        "sample_bp": challenger.probability_bp,
+        "split_bp": rollout.split.get(challenger.version, 0),
+        "verdict": _NOT_JUDGED,
+        "shadow": _said_of(body, rollout.endpoint).get("challengers", {}).get(challenger.version),
+    }
+    if registration is None:
+        return document
+    checkpoint = _latest(store, registration)
+    document |= {
+        "champion": registration.champion,
+        "level": registration.level,
+        "opened_at_us": registration.opened_at_us,
+        "opened_epoch": registration.opened_epoch,
+    }
+    if checkpoint is not None:
+        document["verdict"] = checkpoint["verdict"]
+        document["judged_at_us"] = checkpoint["at_us"]
+        document["cut_us"] = checkpoint["cut_us"]
+        document["counts"] = checkpoint["evidence"].get("counts")
+    return document
+
+
+def _latest(store: ControlStore, registration: Registration) -> Document | None:
+    found = store.checkpoints(registration.endpoint, registration.number, latest_only=True)
+    return _checkpoint(found[0]) if found else None
+
+
+def _checkpoint(checkpoint: Checkpoint) -> Document:
+    return {
+        "number": checkpoint.number,
+        "at_us": checkpoint.at_us,
+        "cut_us": checkpoint.cut_us,
+        "covered": checkpoint.covered,
+        "evidence": msgspec.json.decode(checkpoint.evidence),
+        "verdict": msgspec.json.decode(checkpoint.verdict),
+    }
+
+
+def _workers(
+    endpoint: str, epoch: int, reports: list[WorkerReport], *, live: set[str], now_us: int
+) -> list[Document]:
+    """Every live worker, also one that has said nothing yet."""
+    said = {report.writer_id: report for report in reports}
+    lagging = acknowledgement_of(endpoint, epoch, reports=reports, live=live).lagging
+    return [
+        {
+            "writer_id": writer_id,
+            "is_lagging": writer_id in lagging,
+            **(_worker(said[writer_id], endpoint, now_us) if writer_id in said else {}),
+        }
+        for writer_id in sorted(live)
+    ]
+
+
+def _worker(report: WorkerReport, endpoint: str, now_us: int) -> Document:
+    return {
+        "pid": report.pid,
+        "host": report.host,
+        "epoch": report.epochs.get(endpoint),
+        "loaded": report.loaded.get(endpoint, []),
+        "problem": report.problem,
+        "age_s": _age_s(report.at_us, now_us),
+    }
+
+
+def _evaluator(
+    said: EvaluatorReport | None, body: Document, endpoint: str, *, now_us: int
+) -> Document | None:
+    if said is None:
+        return None
+    sources = body.get("sources", {})
+    return {
+        "pid": said.pid,
+        "age_s": _age_s(said.at_us, now_us),
+        "lag_bytes": sum(s.get("size", 0) - s.get("archived", 0) for s in sources.values()),
+        "clock_us": _said_of(body, endpoint).get("clock_us"),
+        "labels": _said_of(body, endpoint).get("labels"),
+    }
+
+
+def _body(said: EvaluatorReport | None) -> Document:
+    body = {} if said is None else msgspec.json.decode(said.body)
+    return body if isinstance(body, dict) else {}
+
+
+def _said_of(body: Document, endpoint: str) -> Document:
+    return dict(body.get("endpoints", {}).get(endpoint, {}))
+
+
+def _age_s(at_us: int, now_us: int) -> float:
+    return round(max(0, now_us - at_us) / 1e6, 3)
