@@ -17,7 +17,8 @@
     ├── Overloaded          try again later; `retry_after_s` says when
     ├── JournalUnavailable  the record could not be written, so no answer may be given
     ├── StoreUnavailable    the control store cannot be reached
-    └── CorruptJournal      bytes that are no frame where a frame must be
+    ├── CorruptJournal      bytes that are no frame where a frame must be
+    └── CorruptArchive      a manifest that cannot be read
 
 Rules: no HTTP or gRPC codes here (each protocol maps these itself); a message names the
 field and what to do about it.
@@ -119,3 +120,7 @@ class StoreUnavailable(AuditionError):
 
 class CorruptJournal(AuditionError):
     """Bytes that are no frame where a frame must be."""
+
+
+class CorruptArchive(AuditionError):
+    """A manifest of the archive that cannot be read; names the file."""

@@ -1,0 +1,79 @@
+"""The manifest: which Parquet files are the archive, and what of the journals they hold.
+
+Rules: swapping the manifest is THE commit. A file that it does not list does not exist for
+any reader, and a frame is in the archive exactly if it lies within `covered`. So after a
+crash at any moment the tail goes on at `covered`, and nothing is lost or there twice.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+
+from gateway.archive.schema import Dataset
+from gateway.errors import CorruptArchive
+
+NAME = "manifest.json"
+
+Range = tuple[int, int]
+
+
+class ArchiveFile(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One Parquet file. Ranges are (least, greatest) over its rows, None where no row has one.
+
+    `tensors` are the SQL types of its `inputs.<name>` and `outputs.<name>` columns in order;
+    `sources` the first and the last `source_end` of each journal writer in it.
+    """
+
+    dataset: Dataset
+    endpoint: str  # empty for labels: they carry prediction ids only
+    path: str  # relative to the archive's folder
+    rows: int
+    prediction_ids: tuple[str, str]
+    sources: dict[str, Range]
+    tensors: dict[str, str] = {}
+    accepted_at_us: Range | None = None
+    occurred_at_us: Range | None = None
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """The archive at one moment. `covered` is the end, in bytes of the whole journal, of the
+    last frame of each writer that is in it; `sequence` counts the swaps."""
+
+    sequence: int = 0
+    covered: dict[str, int] = {}
+    files: tuple[ArchiveFile, ...] = ()
+    format: int = 1
+
+
+def load(folder: Path) -> Manifest:
+    """The manifest of `folder`, an empty one before the first. Raises CorruptArchive."""
+    path = folder / NAME
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Manifest)
+    except FileNotFoundError:
+        return Manifest()
+    except msgspec.DecodeError as error:
+        raise CorruptArchive(f"{path}: {error}; put the file of a backup in its place") from None
+
+
+def swap(folder: Path, manifest: Manifest) -> None:
+    """Make `manifest` the archive's, all or nothing, also if the power fails."""
+    beside = folder / f".new-{NAME}"
+    with beside.open("wb") as file:
+        file.write(msgspec.json.encode(manifest))
+        file.flush()
+        os.fsync(file.fileno())
+    beside.rename(folder / NAME)
+    sync_folder(folder)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in `folder` durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
