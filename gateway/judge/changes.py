@@ -20,7 +20,7 @@ class ModelRepository(Protocol):
     def facts(self, endpoint: str, version: str) -> VersionFacts:
         """Inspect the file that is there. Raises UnknownVersion or InvalidModel."""
 
-    def list(self, endpoint: str) -> Sequence[str]:
+    def versions(self, endpoint: str) -> Sequence[str]:
         """The versions that have a file."""
 
 

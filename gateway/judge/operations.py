@@ -41,6 +41,7 @@ from gateway.judge.status import (
 from gateway.ports import ControlStore, Key, Registration
 
 _ACKNOWLEDGE_WITHIN_S = 5.0
+_REASON_CHARACTERS = 1000
 
 
 class Operations:
@@ -84,7 +85,7 @@ class Operations:
 
     def versions(self, endpoint: str) -> Document:
         """The versions that are known, and the files that are there besides."""
-        on_disk = self._repository.list(endpoint)
+        on_disk = self._repository.versions(endpoint)
         return endpoint_versions(self._store, endpoint, on_disk=on_disk)
 
     def create_key(self, *, name: str, role: str, endpoints: Sequence[str] = ()) -> NewKey:
@@ -260,6 +261,7 @@ class Operations:
         return self._heard(after, opened)
 
     def _write(self, after: Rollout, command: Command, intent: Intent, **terms: Any) -> None:
+        _require_readable(intent.reason)
         self._store.commit(
             after,
             command=command,
@@ -289,3 +291,9 @@ class Operations:
 def _require_reason(intent: Intent, what: str) -> None:
     if not intent.reason.strip():
         raise InvalidInput("reason", f"{what} needs one: say why, for the decision log")
+
+
+def _require_readable(reason: str) -> None:
+    """A reason ends up on terminals and web pages: one line of text, and not a book."""
+    if len(reason) > _REASON_CHARACTERS or not reason.isprintable():
+        raise InvalidInput("reason", f"use at most {_REASON_CHARACTERS} printable characters")

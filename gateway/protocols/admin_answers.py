@@ -1,0 +1,73 @@
+"""What the admin API answers: JSON documents, and each error's status.
+
+Rules: every answer is JSON; an error is `{"error": "…"}` with the message of the exception,
+which was written for the user. What nobody expected says nothing of its inside.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway import errors
+
+#: The most specific class decides.
+STATUS: dict[type[Exception], int] = {
+    errors.InvalidInput: 400,
+    errors.BodyTooLarge: 413,
+    errors.UnsupportedEncoding: 415,
+    errors.InvalidName: 422,
+    errors.InvalidSetting: 422,
+    errors.InvalidModel: 422,
+    errors.UnknownEndpoint: 404,
+    errors.UnknownVersion: 404,
+    errors.Unauthenticated: 401,
+    errors.Forbidden: 403,
+    errors.Conflict: 409,
+    errors.Refused: 409,
+    errors.ModelFailed: 422,
+    errors.Overloaded: 429,
+    errors.JournalUnavailable: 503,
+    errors.StoreUnavailable: 503,
+}
+
+
+def answer(document: object, *, status: int = 200, epoch: int | None = None) -> Response:
+    """A JSON answer; `epoch` becomes the ETag that a change sends back in If-Match."""
+    headers = {} if epoch is None else {"etag": f'"{epoch}"'}
+    return Response(
+        msgspec.json.encode(document), status, headers=headers, media_type="application/json"
+    )
+
+
+def error_answer(error: Exception) -> Response:
+    """The answer to an error of ours."""
+    status = next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), 500)
+    document: dict[str, Any] = {"error": str(error) if status != 500 else "internal error"}
+    response = answer(document, status=status)
+    if isinstance(error, errors.Conflict) and error.epoch is not None:
+        response = answer({**document, "epoch": error.epoch}, status=status, epoch=error.epoch)
+    if isinstance(error, errors.Unauthenticated):
+        response.headers["www-authenticate"] = "Bearer"
+    if isinstance(error, errors.Overloaded):
+        response.headers["retry-after"] = str(error.retry_after_s)
+    if isinstance(error, errors.StoreUnavailable):
+        response.headers["retry-after"] = "1"
+    return response
+
+
+async def on_error(_request: Request, error: Exception) -> Response:
+    """Starlette's hook for any exception."""
+    return error_answer(error)
+
+
+async def on_http_error(_request: Request, error: Exception) -> Response:
+    """Starlette's hook for its own: no such route, or no such method there."""
+    assert isinstance(error, HTTPException)
+    response = answer({"error": error.detail}, status=error.status_code)
+    response.headers.update(error.headers or {})
+    return response
