@@ -1,8 +1,9 @@
 """Who answers, and who is looked at: keyed hashes, so that every process agrees.
 
 Rules: no randomness and no state. The same unit with the same salt always gets the same
-version, and moving weight from one version to another moves only the units in between
-(weighted rendezvous hashing, Schindelhauer & Schomaker 2005).
+version. When weights change, a version that grows only gains units and one that shrinks only
+loses some; between versions that keep their weight nothing moves (weighted rendezvous
+hashing, Schindelhauer & Schomaker 2005).
 """
 
 from __future__ import annotations
