@@ -14,26 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway import errors
-
-#: The most specific class decides.
-STATUS: dict[type[Exception], int] = {
-    errors.InvalidInput: 400,
-    errors.BodyTooLarge: 413,
-    errors.UnsupportedEncoding: 415,
-    errors.InvalidName: 422,
-    errors.InvalidSetting: 422,
-    errors.InvalidModel: 422,
-    errors.UnknownEndpoint: 404,
-    errors.UnknownVersion: 404,
-    errors.Unauthenticated: 401,
-    errors.Forbidden: 403,
-    errors.Conflict: 409,
-    errors.Refused: 409,
-    errors.ModelFailed: 422,
-    errors.Overloaded: 429,
-    errors.JournalUnavailable: 503,
-    errors.StoreUnavailable: 503,
-}
+from gateway.protocols.asgi import status_of
 
 
 def answer(document: object, *, status: int = 200, epoch: int | None = None) -> Response:
@@ -46,7 +27,7 @@ def answer(document: object, *, status: int = 200, epoch: int | None = None) -> 
 
 def error_answer(error: Exception) -> Response:
     """The answer to an error of ours."""
-    status = next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), 500)
+    status = _status(error)
     document: dict[str, Any] = {"error": str(error) if status != 500 else "internal error"}
     response = answer(document, status=status)
     if isinstance(error, errors.Conflict) and error.epoch is not None:
@@ -58,6 +39,13 @@ def error_answer(error: Exception) -> Response:
     if isinstance(error, errors.StoreUnavailable):
         response.headers["retry-after"] = "1"
     return response
+
+
+def _status(error: Exception) -> int:
+    # The one thing that is scarce here is attempts at guessing a key.
+    if isinstance(error, errors.Overloaded):
+        return 429
+    return status_of(error) if isinstance(error, errors.AuditionError) else 500
 
 
 async def on_error(_request: Request, error: Exception) -> Response:
