@@ -13,8 +13,8 @@ from gateway.core.metrics.metric import Metric
 
 
 def loss(prediction: Floats, label: Floats) -> Floats:
-    """The squared distance between probability and label, clipped to [0, 1]."""
-    return np.minimum(np.square(prediction - label), 1.0)
+    """The square of the distance between probability and label, the distance at most 1."""
+    return np.square(np.minimum(np.abs(prediction - label), 1.0))
 
 
 def extremes(prediction: Floats) -> tuple[Floats, Floats]:
