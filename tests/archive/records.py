@@ -62,7 +62,8 @@ def labels(*rows: LabelRow, received_at_us: int = 3_000_000) -> LabelsRecord:
 def label(prediction_id: str, value: float | str, **changed: Any) -> LabelRow:
     """The truth about row 0, but for what is `changed`."""
     facts: dict[str, Any] = {
-        "label_id": f"l-{prediction_id}-{value}", "prediction_id": prediction_id, "row": 0,
-        "label": value, "observed_at_us": None, "attributes": None,
+        "prediction_id": prediction_id, "row": 0, "label": value, "observed_at_us": None,
+        "attributes": None, **changed,
     }  # fmt: skip
-    return LabelRow(**{**facts, **changed})
+    label_id = f"{prediction_id}-{facts['row']}-{value}-{facts['observed_at_us']}"
+    return LabelRow(**{"label_id": label_id, **facts})
