@@ -133,3 +133,10 @@ def test_each_end_is_rounded_against_its_own_claim() -> None:
     gathered = gather(observed, np.zeros(3, dtype=np.int64))
     assert gathered.benefit.to_json() == [[21_845, 1]]
     assert gathered.harm.to_json() == [[-21_846, 1]]
+
+
+def test_each_histogram_gets_the_end_that_could_hurt() -> None:
+    """An unlabelled disagreement is −1 for benefit, and for harm the +1 it may have been."""
+    gathered = gather(one(0, 1, NONE))
+    assert gathered.benefit.to_json() == [[-65_536, 1]]
+    assert gathered.harm.to_json() == [[-65_536, 1]]

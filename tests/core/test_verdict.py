@@ -18,9 +18,15 @@ TERMS = Terms(endpoint="f", champion_digest="a", challenger_digest="b", minimum_
 WEEK_US = 7 * 86_400 * 1_000_000
 
 
-def judged(gathered: Evidence, clock_at_us: int | None = WEEK_US, **changes: Any) -> Verdict:
+def judged(
+    gathered: Evidence,
+    clock_at_us: int | None = WEEK_US,
+    *,
+    level: float = 0.03,
+    **changes: Any,
+) -> Verdict:
     terms = msgspec.structs.replace(TERMS, **changes)
-    return judge(gathered, terms, level=0.03, opened_at_us=0, clock_at_us=clock_at_us)
+    return judge(gathered, terms, level=level, opened_at_us=0, clock_at_us=clock_at_us)
 
 
 @pytest.mark.parametrize(
@@ -89,12 +95,12 @@ def test_every_gate_gives_its_reason() -> None:
 
 def test_each_end_of_the_interval_agrees_with_its_decision() -> None:
     """Lower with superiority at its level, upper with harm at alpha, mean in between."""
-    for wins in range(0, 101, 4):
+    for wins in range(0, 101, 2):
         gathered = evidence(wins, 100 - wins)
-        verdict = judged(gathered, margin=0.1)
+        verdict = judged(gathered, level=0.0001, margin=0.1)
         assert verdict.estimate is not None
         assert verdict.lower <= verdict.estimate <= verdict.upper
-        superior = log_wealth(gathered.benefit, 0.1) >= -log(0.03)
+        superior = log_wealth(gathered.benefit, 0.1) >= -log(0.0001)
         assert (verdict.lower >= 0.1) == superior
         assert (verdict.upper <= 0.0) == (verdict.kind == "REJECT")
 

@@ -19,9 +19,13 @@ WEEK_US = 7 * 86_400 * 1_000_000
 EACH = pytest.mark.parametrize("policy", all_policies().values(), ids=list(all_policies()))
 
 
-def case(gathered: Evidence, clock_at_us: int | None = WEEK_US, **changes: Any) -> Case:
+def case(
+    gathered: Evidence, clock_at_us: int | None = WEEK_US, *, level: float = 0.03, **changes: Any
+) -> Case:
     terms = msgspec.structs.replace(TERMS, **changes)
-    return Case(evidence=gathered, terms=terms, level=0.03, opened_at_us=0, clock_at_us=clock_at_us)
+    return Case(
+        evidence=gathered, terms=terms, level=level, opened_at_us=0, clock_at_us=clock_at_us
+    )
 
 
 def outcome(name: str, asked: Case) -> str:
@@ -30,9 +34,10 @@ def outcome(name: str, asked: Case) -> str:
 
 @EACH
 def test_without_evidence_nothing_is_decided(policy: Policy) -> None:
-    """Neither for nor against, however long it was watched."""
+    """Neither for nor against, however long it was watched, at a level that asks nothing."""
     for clock_at_us in (None, 0, 1000 * WEEK_US):
-        gates = policy(case(no_evidence(), clock_at_us))
+        lenient = {"alpha": 1.0, "beta": 1.0, "min_entities": 0, "min_duration_s": 0}
+        gates = policy(case(no_evidence(), clock_at_us, level=1.0, **lenient))
         assert [gate.outcome for gate in gates] == ["undecided"] * len(gates)
 
 

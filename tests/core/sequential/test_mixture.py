@@ -90,6 +90,21 @@ def test_interval_and_decision_cannot_disagree(
     assert (bound >= decided_at) == (log_wealth(gathered, decided_at) >= log_threshold)
 
 
+@pytest.mark.parametrize("wins", [60, 70, 90, 100])
+def test_they_agree_closer_than_the_tolerance(wins: int) -> None:
+    """Decided a hair below and a hair above where the wealth crosses its threshold."""
+    gathered = histogram({-SCALE: 101 - wins, SCALE: wins})
+    low, high = -1.0, 1.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        rejected = log_wealth(gathered, middle) >= log(20)
+        low, high = (middle, high) if rejected else (low, middle)
+    for hair in (TOLERANCE / 100, TOLERANCE / 3):
+        below, above = low - hair, low + hair
+        assert lower_bound(gathered, log(20), decided_at=below) >= below
+        assert lower_bound(gathered, log(20), decided_at=above) < above
+
+
 @settings(deadline=None)
 @given(bins, st.floats(0.5, 8.0))
 def test_the_bound_is_the_last_margin_rejected(
