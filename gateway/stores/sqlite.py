@@ -81,11 +81,11 @@ class ChangeCounter:
         self._connection: Any = None
 
     def read(self) -> int:
-        """Raises StoreUnavailable or SQLAlchemyError where the database cannot be read."""
+        """Raises StoreUnavailable where the database cannot be read."""
         with self._lock:
-            if self._connection is None:
-                self._connection = self._open()
             try:
+                if self._connection is None:
+                    self._connection = self._open()
                 row = self._connection.execute("PRAGMA data_version").fetchone()
             except sqlite3.Error as error:
                 self._connection = None

@@ -419,6 +419,8 @@ def test_a_store_that_went_away_is_unavailable(tmp_path: Path) -> None:
     with pytest.raises(StoreUnavailable):
         _add(store, "2")
     with pytest.raises(StoreUnavailable):
+        store.change_token()
+    with pytest.raises(StoreUnavailable):
         open_store(URLS["sqlite"](folder))
     (tmp_path / "away").rename(folder)
     assert _add(store, "2").epoch == 2
