@@ -35,7 +35,8 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
     """A registration, the rollouts of its epochs, and how far each journal may be read.
 
     `rollouts` are by epoch; a row of an epoch that is not among them is wanted and pending.
-    `covered` None means all that is in the archive.
+    `covered` None means all that is in the archive. It bounds predictions and labels; a
+    shadow run follows from its prediction, so whether it is there yet is all there is to it.
     """
 
     registration: Registration
@@ -160,7 +161,6 @@ def _shadow_answers(reader: ArchiveReader, scope: Scope, keep: Keep) -> str:
     return f"""(
         SELECT s.prediction_id, s.row, {answers}
         FROM {reader.scan("shadows", registration.endpoint, keep)} AS s
-        {scope.readable("s")}
         WHERE s.digest = {champion}
             OR (s.digest = {challenger} AND s.registration = {registration.number})
         GROUP BY s.prediction_id, s.row

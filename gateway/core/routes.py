@@ -7,11 +7,13 @@ shadow with which probability, and by which rules.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 import msgspec
 
-from gateway.core.tensors import Signature
+from gateway.core.tensors import Signature, TensorSpec
+from gateway.errors import Refused
 
 Phase = Literal["solo", "shadow", "live"]
 Reading = Literal["probability", "class", "scores"]
@@ -116,3 +118,22 @@ class Rollout(msgspec.Struct, frozen=True):
         """The versions that every worker must hold loaded."""
         extra = () if self.previous is None else (self.previous,)
         return tuple(dict.fromkeys((self.champion, *self.challengers, *extra)))
+
+
+def shared_inputs(versions: Iterable[VersionFacts]) -> dict[str, TensorSpec]:
+    """Every input that one of the versions reads: what a request to the endpoint may carry.
+
+    Raises Refused when two versions read an input of one name in different ways, because one
+    request has to serve all of them.
+    """
+    union: dict[str, TensorSpec] = {}
+    for facts in versions:
+        for spec in facts.signature.inputs:
+            known = union.setdefault(spec.name, spec)
+            if (known.datatype, known.shape) != (spec.datatype, spec.shape):
+                raise Refused(
+                    f"version {facts.version} reads input {spec.name} as {spec.datatype} "
+                    f"{list(spec.shape)}, others read it as {known.datatype} "
+                    f"{list(known.shape)}; give the input another name"
+                )
+    return union

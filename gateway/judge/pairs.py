@@ -1,0 +1,156 @@
+"""From archived pairs to evidence: answers and labels become advantages.
+
+Rules: what is not known counts as the worst that it could be. A request that a version could
+not read (`refused`), or that the journal let go before the version saw it (`expired`), is no
+failure of that version and no win of the other: its loss is somewhere from 0 to 1, so such a
+row can only hold a promotion back, and never makes a harm. The rules for failures and missing
+labels are those of core/observations.py.
+"""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.compute as pc  # type: ignore[import-untyped]
+
+from gateway.core import metrics
+from gateway.core.arrays import Bools, Floats, Ints
+from gateway.core.evidence import Evidence
+from gateway.core.observations import Observations, Pairs, gather, observe
+from gateway.core.predictions import read
+from gateway.core.registration import Terms
+
+_UNKNOWN = ("refused", "expired")
+
+
+class Judged(msgspec.Struct, frozen=True, kw_only=True):
+    """The evidence of some rows, and what was unknown of them."""
+
+    evidence: Evidence
+    refused: int
+    unreadable_labels: int
+
+
+def judge_pairs(table: pa.Table, terms: Terms) -> Judged:
+    """The evidence of rows that a pass includes, whole entities only.
+
+    `table` has state, entity, champion_status, challenger_status, champion_output,
+    challenger_output (list of numbers, or text), label and label_text. Raises InvalidSetting
+    where an output cannot be read as the terms say.
+    """
+    champion, challenger, label, unreadable = _numbers(table, terms)
+    status = {role: table[f"{role}_status"] for role in ("champion", "challenger")}
+    unknown = {role: _is_in(column, *_UNKNOWN) for role, column in status.items()}
+    failed = {role: ~_is_in(column, "ok", *_UNKNOWN) for role, column in status.items()}
+    pairs = Pairs(
+        champion_prediction=champion,
+        challenger_prediction=challenger,
+        champion_failed=failed["champion"],
+        challenger_failed=failed["challenger"] | unknown["challenger"],
+        label=label,
+    )
+    metric = metrics.by_name(terms.metric)
+    observations = observe(pairs, metric, missing_labels=terms.missing_labels)
+    _widen_unknown(observations, unknown["champion"], unknown["challenger"], champion)
+    counted = _counted(observations, table, unknown["champion"], unknown["challenger"])
+    return Judged(
+        evidence=gather(counted, _entity_codes(table, terms)),
+        refused=_number(_is_in(table["state"], "refused")),
+        unreadable_labels=unreadable,
+    )
+
+
+def _widen_unknown(
+    observations: Observations,
+    champion_unknown: Bools,
+    challenger_unknown: Bools,
+    champion: Floats,
+) -> None:
+    """Let an unknown loss range from 0 to 1 on either side.
+
+    An unknown challenger was observed as failed, with a loss of 1: at best it is 0. Where the
+    champion failed, d stays 0.
+    """
+    observations.greatest[challenger_unknown & np.isfinite(champion)] += 1.0
+    observations.least[champion_unknown] = -1.0
+    observations.greatest[champion_unknown] = 1.0
+
+
+def _counted(
+    observations: Observations,
+    table: pa.Table,
+    champion_unknown: Bools,
+    challenger_unknown: Bools,
+) -> Observations:
+    """The observations with counts in which an unknown answer is no failure."""
+    counts = observations.counts
+    counts = msgspec.structs.replace(
+        counts,
+        champion_failures=counts.champion_failures - _number(champion_unknown),
+        challenger_failures=counts.challenger_failures - _number(challenger_unknown),
+        expired=_number(_is_in(table["state"], "expired")),
+    )
+    return msgspec.structs.replace(observations, counts=counts)
+
+
+def _numbers(table: pa.Table, terms: Terms) -> tuple[Floats, Floats, Floats, int]:
+    """Both predictions and the label as numbers, NaN where there is none; unreadable labels."""
+    outputs = [table[f"{role}_output"] for role in ("champion", "challenger")]
+    if pa.types.is_string(outputs[0].type):
+        champion, challenger, label = _codes([*outputs, table["label_text"]])
+        return champion, challenger, label, _number(_is_there(table["label"]))
+    reads = metrics.by_name(terms.metric).reads
+    reading, threshold = terms.prediction.reading, terms.prediction.threshold
+    champion, challenger = (
+        read(_matrix(output), reading, reads, threshold=threshold) for output in outputs
+    )
+    label = table["label"].to_numpy().astype(np.float64)
+    label[~np.isfinite(label)] = np.nan
+    return champion, challenger, label, _number(_is_there(table["label_text"]))
+
+
+def _matrix(lists: pa.ChunkedArray) -> Floats:
+    """float64[n, k] of lists of k numbers; a row of NaN where the list is not of length k.
+
+    k is the most frequent length: an answer of another length is no prediction.
+    """
+    lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy()
+    width = int(np.bincount(lengths[lengths > 0]).argmax()) if (lengths > 0).any() else 1
+    fits = lengths == width
+    matrix = np.full((len(lengths), width), np.nan)
+    kept = lists.filter(pa.array(fits)).combine_chunks()
+    matrix[fits] = kept.flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
+    return matrix
+
+
+def _codes(columns: list[pa.ChunkedArray]) -> list[Floats]:
+    """Texts as numbers that are equal where the texts are; NaN where there is none."""
+    chunks = [chunk for column in columns for chunk in column.chunks]
+    indices = pa.chunked_array(chunks, type=pa.string()).combine_chunks().dictionary_encode().indices
+    numbers = indices.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    ends = np.cumsum([len(column) for column in columns])
+    return [part.copy() for part in np.split(numbers, ends[:-1])]
+
+
+def _entity_codes(table: pa.Table, terms: Terms) -> Ints | None:
+    if terms.entity.source == "row":
+        return None
+    codes: Ints = (
+        table["entity"].combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
+    )
+    return codes
+
+
+def _is_in(column: pa.ChunkedArray, *values: str) -> Bools:
+    found: Bools = pc.is_in(column, value_set=pa.array(values)).to_numpy()
+    return found
+
+
+def _is_there(column: pa.ChunkedArray) -> Bools:
+    found: Bools = pc.is_valid(column).to_numpy()
+    return found
+
+
+def _number(rows: Bools) -> int:
+    return int(np.count_nonzero(rows))

@@ -1,0 +1,176 @@
+"""What our raw ASGI applications share: reading a bounded body, answering bytes, statuses.
+
+Raw ASGI and not a framework, because this stands in front of every answer: a framework's
+request object costs more than the model does.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any
+
+import msgspec
+
+from gateway.errors import (
+    AuditionError,
+    BodyTooLarge,
+    Conflict,
+    Forbidden,
+    InvalidInput,
+    InvalidModel,
+    InvalidName,
+    InvalidSetting,
+    JournalUnavailable,
+    ModelFailed,
+    ModelTimedOut,
+    Overloaded,
+    Refused,
+    StoreUnavailable,
+    Unauthenticated,
+    UnknownEndpoint,
+    UnknownVersion,
+    UnsupportedEncoding,
+)
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+Headers = Mapping[bytes, bytes]
+
+JSON = (b"content-type", b"application/json")
+
+#: The first class of an error's ancestry that stands here decides its HTTP status.
+STATUSES: dict[type[BaseException], int] = {
+    BodyTooLarge: 413,
+    UnsupportedEncoding: 415,
+    InvalidInput: 400,
+    InvalidName: 422,
+    InvalidSetting: 422,
+    InvalidModel: 422,
+    UnknownEndpoint: 404,
+    UnknownVersion: 404,
+    Unauthenticated: 401,
+    Forbidden: 403,
+    Conflict: 409,
+    Refused: 409,
+    ModelTimedOut: 504,
+    ModelFailed: 502,
+    Overloaded: 503,
+    JournalUnavailable: 503,
+    StoreUnavailable: 503,
+}
+
+#: What clients send that mean JSON or raw tensors; `curl -d` names a form and sends JSON.
+_CONTENT_TYPES = frozenset(
+    {
+        b"",
+        b"application/json",
+        b"application/x-ndjson",
+        b"application/octet-stream",
+        b"application/x-www-form-urlencoded",
+    }
+)
+
+
+class ClientGone(Exception):  # noqa: N818: no error of anybody
+    """The client hung up before its body was complete; nothing can be answered."""
+
+
+def status_of(error: AuditionError) -> int:
+    """The HTTP status of an error."""
+    return next(STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES)
+
+
+async def read_body(receive: Receive, headers: Headers, *, limit_bytes: int) -> bytes:
+    """The whole body, decompressed.
+
+    Raises BodyTooLarge before more than the limit is held, UnsupportedEncoding or ClientGone.
+    """
+    if headers.get(b"content-type", b"").partition(b";")[0].strip().lower() not in _CONTENT_TYPES:
+        raise UnsupportedEncoding("Content-Type", "send application/json or binary tensors")
+    if _declared_length(headers) > limit_bytes:
+        raise _too_large(limit_bytes)
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    if message.get("more_body"):
+        body = await _read_on(receive, body, limit_bytes)
+    elif message["type"] == "http.disconnect":
+        raise ClientGone
+    if len(body) > limit_bytes:
+        raise _too_large(limit_bytes)
+    encoding = headers.get(b"content-encoding")
+    return body if encoding is None else decompress(body, encoding, limit_bytes=limit_bytes)
+
+
+def _declared_length(headers: Headers) -> int:
+    declared = headers.get(b"content-length", b"0")
+    return int(declared) if declared.isdigit() else 0
+
+
+async def _read_on(receive: Receive, begun: bytes, limit_bytes: int) -> bytes:
+    chunks, size = [begun], len(begun)
+    while size <= limit_bytes:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        chunks.append(message.get("body", b""))
+        size += len(chunks[-1])
+        if not message.get("more_body"):
+            return b"".join(chunks)
+    raise _too_large(limit_bytes)
+
+
+def decompress(body: bytes, encoding: bytes, *, limit_bytes: int) -> bytes:
+    """A gzip or deflate body. Raises BodyTooLarge before more than the limit is made of it."""
+    name = encoding.strip().lower()
+    if name in (b"identity", b""):
+        return body
+    if name not in (b"gzip", b"deflate"):
+        shown = name[:40].decode("latin-1")
+        raise UnsupportedEncoding("Content-Encoding", f"{shown!r} is unknown; use gzip or deflate")
+    inflater = zlib.decompressobj(wbits=47 if name == b"gzip" else 15)
+    try:
+        inflated = inflater.decompress(body, limit_bytes + 1)
+    except zlib.error as error:
+        raise InvalidInput("body", f"cannot be decompressed as {name.decode()}") from error
+    if len(inflated) > limit_bytes:
+        raise _too_large(limit_bytes)
+    if not inflater.eof:
+        raise InvalidInput("body", f"the {name.decode()} stream is cut off")
+    return inflated
+
+
+def _too_large(limit_bytes: int) -> BodyTooLarge:
+    return BodyTooLarge(
+        "body", f"more than {limit_bytes} bytes; send smaller batches (or raise max_body_bytes)"
+    )
+
+
+async def send_bytes(
+    send: Send, status: int, body: bytes, headers: list[tuple[bytes, bytes]]
+) -> None:
+    """One whole response."""
+    headers.append((b"content-length", b"%d" % len(body)))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def send_json(
+    send: Send, status: int, content: object, headers: tuple[tuple[bytes, bytes], ...] = ()
+) -> None:
+    """One JSON response."""
+    await send_bytes(send, status, msgspec.json.encode(content), [JSON, *headers])
+
+
+async def send_error(send: Send, error: AuditionError) -> None:
+    """An error as `{"error": …}`, the only form that public clients understand."""
+    headers: list[tuple[bytes, bytes]] = [JSON]
+    if isinstance(error, Overloaded):
+        headers.append((b"retry-after", b"%d" % error.retry_after_s))
+    if isinstance(error, Unauthenticated):
+        headers.append((b"www-authenticate", b"Bearer"))
+    if isinstance(error, BodyTooLarge):
+        headers.append((b"connection", b"close"))
+    await send_bytes(send, status_of(error), msgspec.json.encode({"error": str(error)}), headers)

@@ -1,0 +1,193 @@
+"""`POST /v1/labels`: the truth about earlier predictions, as a JSON array or as NDJSON.
+
+Rules: a bad row is refused with its reason and the others are kept; what is accepted is on
+the disk before the answer; sending a label again changes nothing. Which label of a row is
+the final one is not decided here.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from hashlib import blake2b
+from typing import Any
+
+import msgspec
+from anyio.to_thread import run_sync
+
+from gateway.archive.label_index import LabelIndex
+from gateway.core.names import is_prediction_id
+from gateway.core.records import LabelRow, LabelsRecord, Scalar
+from gateway.errors import AuditionError, InvalidInput
+from gateway.journal.writer import JournalWriter
+from gateway.protocols.asgi import (
+    ClientGone,
+    Headers,
+    Receive,
+    Scope,
+    Send,
+    read_body,
+    send_error,
+    send_json,
+)
+
+MAX_ROWS = 100_000
+_SHOWN_INVALID = 100
+_MAX_ATTRIBUTES = 32
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_ZONED = re.compile(r"(?:[Zz]|[+-]\d\d:\d\d)$")
+
+#: (headers, right) → the client's name. Raises Unauthenticated or Forbidden.
+AuthoriseLabels = Callable[[Headers], Awaitable[str]]
+
+
+class _LabelIn(msgspec.Struct, forbid_unknown_fields=True):
+    prediction_id: str
+    label: bool | float | str
+    row: int = 0
+    observed_at: str | None = None
+    attributes: dict[str, Scalar] | None = None
+
+
+_rows_of_array = msgspec.json.Decoder(list[msgspec.Raw])
+_row = msgspec.json.Decoder(_LabelIn)
+
+
+class LabelsApp:
+    """ASGI application for `/v1/labels`."""
+
+    def __init__(
+        self,
+        *,
+        journal: JournalWriter,
+        index: LabelIndex,
+        authorise: AuthoriseLabels,
+        admit_time: Callable[[int], None],
+        max_body_bytes: int,
+    ) -> None:
+        """`admit_time` raises InvalidInput for a time too far ahead of every clock."""
+        self._journal = journal
+        self._index = index
+        self._authorise = authorise
+        self._admit_time = admit_time
+        self._max_body_bytes = max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        try:
+            if scope["method"] != "POST":
+                await send_json(send, 405, {"error": "use POST here"}, ((b"allow", b"POST"),))
+                return
+            headers: Headers = dict(scope["headers"])
+            client = await self._authorise(headers)
+            body = await read_body(receive, headers, limit_bytes=self._max_body_bytes)
+            await send_json(send, 202, await self._take(body, headers, client))
+        except ClientGone:
+            return
+        except AuditionError as error:
+            await send_error(send, error)
+
+    async def _take(self, body: bytes, headers: Headers, client: str) -> dict[str, Any]:
+        raws = _split(body, headers)
+        rows: dict[str, LabelRow] = {}
+        invalid: list[dict[str, Any]] = []
+        repeated = 0
+        for index, raw in enumerate(raws):
+            try:
+                row = self._parse(raw)
+            except InvalidInput as error:
+                invalid.append({"index": index, "reason": str(error)})
+                continue
+            repeated += row.label_id in rows
+            rows[row.label_id] = row
+        known = await run_sync(self._index.known, list(rows))
+        fresh = [row for row in rows.values() if row.label_id not in known]
+        await self._keep(fresh, client)
+        return {
+            "accepted": len(fresh),
+            "duplicate": repeated + len(known),
+            "invalid": len(invalid),
+            "invalid_rows": invalid[:_SHOWN_INVALID],
+        }
+
+    async def _keep(self, fresh: list[LabelRow], client: str) -> None:
+        if not fresh:
+            return
+        received_at_us = time.time_ns() // 1000
+        self._journal.append(LabelsRecord(0, received_at_us, "api", client, fresh))
+        await self._journal.synced()
+        await run_sync(self._index.record, [row.label_id for row in fresh])
+
+    def _parse(self, raw: bytes | msgspec.Raw) -> LabelRow:
+        try:
+            found = _row.decode(raw)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise InvalidInput("", str(error)) from None
+        if not is_prediction_id(found.prediction_id):
+            raise InvalidInput("prediction_id", "is no prediction id; they have 32 hex digits")
+        if not 0 <= found.row < 2**31:
+            raise InvalidInput("row", "must be 0 or more")
+        if found.attributes is not None and len(found.attributes) > _MAX_ATTRIBUTES:
+            raise InvalidInput("attributes", f"may hold at most {_MAX_ATTRIBUTES} values")
+        label = _label(found.label)
+        observed_at_us = None if found.observed_at is None else _moment(found.observed_at)
+        if observed_at_us is not None:
+            self._admit_time(observed_at_us)
+        return LabelRow(
+            _digest(found, label, observed_at_us),
+            found.prediction_id,
+            found.row,
+            label,
+            observed_at_us,
+            found.attributes,
+        )
+
+
+def _split(body: bytes, headers: Headers) -> list[Any]:
+    is_lines = headers.get(b"content-type", b"").startswith(b"application/x-ndjson")
+    try:
+        raws = (
+            [line for line in body.splitlines() if line.strip()]
+            if is_lines
+            else _rows_of_array.decode(body)
+        )
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidInput(
+            "body", f"send a JSON array, or NDJSON as application/x-ndjson: {error}"
+        ) from None
+    if len(raws) > MAX_ROWS:
+        raise InvalidInput("body", f"holds {len(raws)} labels; send at most {MAX_ROWS} at a time")
+    return list(raws)
+
+
+def _label(value: bool | float | str) -> float | str:
+    if isinstance(value, str):
+        if not 0 < len(value) <= 256:
+            raise InvalidInput("label", "a text label has 1 to 256 characters")
+        return value
+    number = float(value)
+    if not math.isfinite(number):
+        raise InvalidInput("label", "must be a finite number, true, false or a text")
+    return number
+
+
+def _moment(text: str) -> int:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or _ZONED.search(text) is None:
+        raise InvalidInput(
+            "observed_at", "send RFC 3339 with an offset, such as 2013-04-01T12:00:00Z"
+        )
+    difference = moment.astimezone(UTC) - _EPOCH
+    return (difference.days * 86_400 + difference.seconds) * 1_000_000 + difference.microseconds
+
+
+def _digest(found: _LabelIn, label: float | str, observed_at_us: int | None) -> str:
+    """The identity of a label is what it says, not when it arrived."""
+    content = (found.prediction_id, found.row, label, observed_at_us, found.attributes)
+    return blake2b(msgspec.json.encode(content, order="sorted"), digest_size=16).hexdigest()

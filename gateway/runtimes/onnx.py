@@ -1,0 +1,176 @@
+"""One ONNX model in this process: loaded, measured, run.
+
+Used by the workers and, unchanged, by the child processes of challengers, so it imports
+onnxruntime, numpy and our pure core and nothing else.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from gateway.core.routes import VersionFacts
+from gateway.core.tensors import DATATYPES, TensorSpec, first_nonfinite
+from gateway.errors import InvalidInput, InvalidModel, ModelFailed, ModelTimedOut, NonFiniteOutput
+
+Arrays = dict[str, NDArray[Any]]
+
+#: A run that is predicted to take longer leaves the event loop to others.
+INLINE_BUDGET_US = 300.0
+_MEASURED_ROWS = 64
+
+onnxruntime.set_default_logger_severity(3)
+
+
+class OnnxModel:
+    """A warmed session of one model version and what a run of it costs."""
+
+    def __init__(self, facts: VersionFacts, content: bytes, *, folder: Path | None = None) -> None:
+        """Raises InvalidModel when the bytes are not those of `facts` or do not load.
+
+        `folder` is where the model's external data lies, for a model that has some.
+        """
+        found = sha256(content).hexdigest()
+        if found != facts.digest:
+            raise InvalidModel(
+                f"version {facts.version}: the file's SHA-256 is {found[:12]}…, not "
+                f"{facts.digest[:12]}…; versions are immutable, add the file as a new version"
+            )
+        self.facts = facts
+        self._session = open_session(content, folder=folder)
+        self._texts = [s.name for s in facts.signature.inputs if s.datatype == "BYTES"]
+        self._outputs = [(s.name, s.datatype) for s in facts.signature.outputs]
+        self._names = [name for name, _ in self._outputs]
+        self.datatypes = dict(self._outputs)
+        self._floats = [n for n, d in self._outputs if DATATYPES[d].is_float]
+        self._inputs = tuple(s.name for s in facts.signature.inputs)
+        self.fixed_us, self.per_row_us = self._measure()
+
+    def predicted_us(self, rows: int) -> float:
+        """What a run of `rows` rows will take."""
+        return self.fixed_us + self.per_row_us * rows
+
+    def run(
+        self, arrays: Mapping[str, NDArray[Any]], options: onnxruntime.RunOptions | None = None
+    ) -> Arrays:
+        """Run on the inputs that this model reads; further ones in `arrays` are left alone.
+
+        Raises ModelFailed (ModelTimedOut when `options.terminate` was set meanwhile,
+        NonFiniteOutput on NaN or infinity), or InvalidInput for text that is not UTF-8.
+        """
+        try:
+            feed = {name: arrays[name] for name in self._inputs}
+        except KeyError as missing:
+            raise InvalidInput(
+                "inputs", f"input {missing} is missing; version {self.facts.version} reads it"
+            ) from None
+        if self._texts:
+            _decode_texts(feed, self._texts)
+        try:
+            results = self._session.run(self._names, feed, options)
+        except Exception as error:  # onnxruntime raises several unrelated classes
+            if options is not None and options.terminate:
+                raise ModelTimedOut(f"version {self.facts.version} ran into its time limit") from None
+            raise ModelFailed(f"version {self.facts.version} failed: {_first_line(error)}") from error
+        outputs: Arrays = dict(zip(self._names, results, strict=True))
+        self._check(outputs)
+        return outputs
+
+    def _check(self, outputs: Arrays) -> None:
+        for name in self._floats:
+            if first_nonfinite(outputs[name]) is not None:
+                raise NonFiniteOutput(
+                    f"version {self.facts.version} gave NaN or infinity in output {name}"
+                )
+        for name, datatype in self._outputs:
+            if datatype == "BYTES":
+                outputs[name] = _encoded(outputs[name])
+
+    def _measure(self) -> tuple[float, float]:
+        one = self._fastest_us(1)
+        if one is None:
+            # The model refuses made-up inputs: let real ones run in a thread.
+            return INLINE_BUDGET_US + 1, 0.0
+        if not self.facts.batches:
+            return one, 0.0
+        many = self._fastest_us(_MEASURED_ROWS)
+        per_row = 0.0 if many is None else max(0.0, (many - one) / (_MEASURED_ROWS - 1))
+        return max(0.0, one - per_row), per_row
+
+    def _fastest_us(self, rows: int) -> float | None:
+        feed = example_inputs(self.facts.signature.inputs, rows=rows)
+        best = float("inf")
+        deadline = time.perf_counter() + 1.0
+        for _ in range(10):
+            begun = time.perf_counter()
+            try:
+                self._session.run(self._names, feed)
+            except Exception:  # the same unrelated classes as in run
+                return None
+            best = min(best, time.perf_counter() - begun)
+            if time.perf_counter() > deadline:
+                break
+        return best * 1e6
+
+
+def open_session(content: bytes, *, folder: Path | None = None) -> onnxruntime.InferenceSession:
+    """A session on one thread that does not spin. Raises InvalidModel if it does not load."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if folder is not None:
+        options.add_session_config_entry(
+            "session.model_external_initializers_file_folder_path", str(folder)
+        )
+    try:
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # as in run
+        raise InvalidModel(f"onnxruntime cannot load the model: {_first_line(error)}") from error
+
+
+def example_inputs(specs: tuple[TensorSpec, ...], *, rows: int, ramp: bool = False) -> Arrays:
+    """Made-up inputs: zeros (or a ramp, so that rows differ), empty text; dynamic dims are 1."""
+    return {spec.name: _example(spec, rows, ramp=ramp) for spec in specs}
+
+
+def _example(spec: TensorSpec, rows: int, *, ramp: bool) -> NDArray[Any]:
+    shape = [1 if dim < 0 else dim for dim in spec.shape]
+    if spec.shape and spec.shape[0] < 0:
+        shape[0] = rows
+    if spec.datatype == "BYTES":
+        return np.full(shape, "", dtype=object)
+    array = np.zeros(shape, dtype=DATATYPES[spec.datatype].dtype)
+    if ramp:
+        array += (np.arange(array.size).reshape(shape) % 7).astype(array.dtype)
+    return array
+
+
+def _decode_texts(feed: Arrays, names: list[str]) -> None:
+    for name in names:
+        array = feed[name]
+        try:
+            texts = [v if isinstance(v, str) else v.decode() for v in array.reshape(-1)]
+        except UnicodeDecodeError as error:
+            raise InvalidInput(f"inputs.{name}", "the text must be UTF-8") from error
+        decoded = np.empty(len(texts), dtype=object)
+        decoded[:] = texts
+        feed[name] = decoded.reshape(array.shape)
+
+
+def _encoded(array: NDArray[Any]) -> NDArray[Any]:
+    encoded = np.empty(array.size, dtype=object)
+    encoded[:] = [str(text).encode() for text in array.reshape(-1)]
+    return encoded.reshape(array.shape)
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip().split("\n", 1)[0]
+    return text[:300] or type(error).__name__

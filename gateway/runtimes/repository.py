@@ -1,0 +1,109 @@
+"""The model repository on disk: `ROOT/<endpoint>/<version>/model.onnx`.
+
+Rules: a version appears whole (written beside, synced, renamed) and never changes; which
+version is champion stands in the control store, never here.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from pathlib import Path
+
+from gateway.core.names import require_name
+from gateway.core.routes import VersionFacts
+from gateway.errors import InvalidModel, Refused, UnknownVersion
+from gateway.runtimes.inspection import facts_of
+
+MODEL_FILE = "model.onnx"
+ENDPOINT_FILE = "endpoint.yaml"
+
+
+class ModelRepository:
+    """Reads versions below a folder and adds new ones."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def endpoints(self) -> list[str]:
+        """Folders that hold at least one version. Raises InvalidName for a bad folder name."""
+        found = []
+        for folder in sorted(self.root.iterdir()) if self.root.is_dir() else []:
+            if folder.is_dir() and not folder.name.startswith(".") and self.versions(folder.name):
+                found.append(require_name("endpoint", folder.name))
+        return found
+
+    def versions(self, endpoint: str) -> list[str]:
+        """Version folders with a model file, sorted. Raises InvalidName for a bad folder name."""
+        files = sorted((self.root / endpoint).glob(f"*/{MODEL_FILE}"))
+        names = [f.parent.name for f in files if not f.parent.name.startswith(".")]
+        return [require_name("version", name) for name in names]
+
+    def endpoint_file(self, endpoint: str) -> Path:
+        """Where the endpoint's file is, if it has one."""
+        return self.root / endpoint / ENDPOINT_FILE
+
+    def facts(self, endpoint: str, version: str) -> VersionFacts:
+        """Inspect a version's file. Raises UnknownVersion or InvalidModel."""
+        path = self.root / require_name("endpoint", endpoint) / require_name("version", version)
+        if not (path / MODEL_FILE).is_file():
+            raise UnknownVersion(
+                f"there is no model {endpoint}/{version}/{MODEL_FILE}; use `audition models add`"
+            )
+        return facts_of(path / MODEL_FILE, version=version, relative_to=self.root)
+
+    def add(self, endpoint: str, version: str, source: Path) -> VersionFacts:
+        """Take over the file `source` as a new version; it is inspected before it appears.
+
+        Raises Refused when the version exists, InvalidModel or InvalidName.
+        """
+        home = self.root / require_name("endpoint", endpoint)
+        target = home / require_name("version", version)
+        if target.exists():
+            raise Refused(f"version {version} exists and versions are immutable; choose another")
+        home.mkdir(parents=True, exist_ok=True)
+        staging = home / f".new-{uuid.uuid4().hex}"
+        staging.mkdir()
+        try:
+            shutil.copyfile(source, staging / MODEL_FILE)
+            facts = facts_of(staging / MODEL_FILE, version=version, relative_to=self.root)
+            _sync_tree(staging)
+            staging.rename(target)
+        except BaseException:
+            shutil.rmtree(staging, ignore_errors=True)
+            raise
+        _sync(home)
+        relative = str((target / MODEL_FILE).relative_to(self.root))
+        return VersionFacts(
+            version=version,
+            digest=facts.digest,
+            path=relative,
+            signature=facts.signature,
+            batches=facts.batches,
+            inline=facts.inline,
+        )
+
+    def read(self, facts: VersionFacts) -> tuple[bytes, Path]:
+        """The bytes of a version and its folder. Raises InvalidModel when they are gone."""
+        path = self.root / facts.path
+        try:
+            return path.read_bytes(), path.parent
+        except OSError as error:
+            raise InvalidModel(
+                f"version {facts.version}: {facts.path} cannot be read: {error.strerror}"
+            ) from error
+
+
+def _sync_tree(folder: Path) -> None:
+    for path in folder.iterdir():
+        _sync(path)
+    _sync(folder)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,100 @@
+"""The child process that runs one challenger: read a batch, run it, write what came out.
+
+Run as `python -m gateway.runtimes.runner`; requests come on standard input, replies leave on
+standard output. It imports onnxruntime, numpy and our pure core only, runs at the lowest
+priority under a memory limit, and dies with its parent. Whatever kills it is the model's.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import BinaryIO
+
+from gateway.core.records import TensorRecord
+from gateway.core.tensors import from_raw, to_raw
+from gateway.errors import AuditionError, NonFiniteOutput
+from gateway.runtimes.onnx import OnnxModel
+from gateway.runtimes.repository import ModelRepository
+from gateway.shadow.messages import (
+    LENGTH,
+    BatchDone,
+    BatchFailed,
+    Loaded,
+    LoadModel,
+    Reply,
+    RunBatch,
+    decode_request,
+    framed,
+)
+
+_PR_SET_PDEATHSIG = 1
+
+
+def main() -> int:
+    """Serve requests until standard input ends."""
+    requests = os.fdopen(os.dup(0), "rb")
+    replies = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)  # whatever a library prints must not end up between two replies
+    _step_back()
+    model: OnnxModel | None = None
+    while (body := _read(requests)) is not None:
+        request = decode_request.decode(body)
+        if isinstance(request, LoadModel):
+            model, reply = _load(request)
+        else:
+            assert model is not None, "a runner is told its model first"
+            reply = _run(model, request)
+        replies.write(framed(reply))
+    return 0
+
+
+def _step_back() -> None:
+    """Let everything else on the machine go first, and die when the parent dies."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.setpriority(os.PRIO_PROCESS, 0, 19)
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _load(request: LoadModel) -> tuple[OnnxModel | None, Reply]:
+    resource.setrlimit(resource.RLIMIT_AS, (request.memory_bytes, request.memory_bytes))
+    try:
+        content, folder = ModelRepository(Path(request.root)).read(request.facts)
+        return OnnxModel(request.facts, content, folder=folder), Loaded()
+    except (AuditionError, MemoryError) as error:
+        return None, BatchFailed("failed", str(error) or "out of memory")
+
+
+def _run(model: OnnxModel, request: RunBatch) -> Reply:
+    try:
+        arrays = {t.name: from_raw(t.datatype, t.shape, t.data) for t in request.inputs}
+        begun = time.perf_counter_ns()
+        outputs = model.run(arrays)
+        latency_us = (time.perf_counter_ns() - begun) // 1000
+    except NonFiniteOutput as error:
+        return BatchFailed("nonfinite", str(error))
+    except (AuditionError, MemoryError) as error:
+        return BatchFailed("failed", str(error) or "out of memory")
+    records = [
+        TensorRecord(name, model.datatypes[name], array.shape, to_raw(array))
+        for name, array in outputs.items()
+    ]
+    return BatchDone(records, latency_us)
+
+
+def _read(stream: BinaryIO) -> bytes | None:
+    head = stream.read(LENGTH.size)
+    if len(head) < LENGTH.size:
+        return None
+    return stream.read(LENGTH.unpack(head)[0])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,68 @@
+"""The BentoML services: the entry `Gateway` and its dependency `Evaluator`.
+
+BentoML hosts: it starts, supervises and restarts the processes, binds the port and serves
+`/metrics`. `HostedService` puts our ASGI application in front of its per-request stack, which
+costs ten times what a request of ours does (docs/decisions/0001-front-of-bentoml.md).
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import bentoml
+from _bentoml_impl.serde import ALL_SERDE
+from _bentoml_sdk import Service
+
+from gateway.bootstrap import EvaluatorHost, WorkerApp, prepare
+from gateway.settings import load_settings
+
+# No route of ours reads pickles; nobody else in this process shall either.
+ALL_SERDE.pop("application/vnd.bentoml+pickle", None)
+
+_HOST_CONFIG: dict[str, Any] = {
+    "metrics": {"enabled": True},
+    "logging": {"access": {"enabled": False}},
+    # A stopped Evaluator must not make the gateway unready.
+    "runner_probe": {"enabled": False},
+}
+
+
+class HostedService(Service[Any]):
+    """A service whose requests go to our application before BentoML's own."""
+
+    def to_asgi(self, is_main: bool = True) -> Any:
+        """The worker's ASGI application."""
+        host_app = super().to_asgi(is_main)
+        return WorkerApp(load_settings(), host_app)
+
+
+@bentoml.service(workers=1, **_HOST_CONFIG)
+class Evaluator:
+    """Reads the journals: shadow, archive, judge. One process, restarted when it dies."""
+
+    def __init__(self) -> None:
+        self._host = EvaluatorHost(load_settings())
+        self._host.start()
+
+    @bentoml.on_shutdown
+    def shutdown(self) -> None:
+        """End after the work under way."""
+        self._host.stop()
+
+
+@bentoml.service(
+    service_class=HostedService,
+    workers=int(os.environ.get("AUDITION_WORKERS", "1")),
+    **_HOST_CONFIG,
+)
+class Gateway:
+    """Answers inference requests and appends each to the journal."""
+
+    evaluator = bentoml.depends(Evaluator)
+
+    @bentoml.on_deployment
+    @staticmethod
+    def deploy() -> None:
+        """Run once by BentoML before it starts workers, whichever command serves."""
+        prepare(load_settings())

@@ -1,0 +1,79 @@
+"""What a worker serves right now: immutable snapshots that are swapped whole.
+
+A request takes one `Table` when it begins and keeps it; a flip in between changes nothing
+for it. That is why a flip can never fail a request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from gateway.core.routes import Rollout, shared_inputs
+from gateway.core.split import WHOLE_BP
+from gateway.core.tensors import TensorSpec
+from gateway.runtimes.onnx import OnnxModel
+
+
+class ServedVersion:
+    """A loaded version, its role at this epoch, and what its runs have shown."""
+
+    __slots__ = ("digest", "inline", "model", "propensity_bp", "role", "version")
+
+    def __init__(self, model: OnnxModel, *, role: str, propensity_bp: int) -> None:
+        self.model = model
+        self.version = model.facts.version
+        self.digest = model.facts.digest
+        self.inline = model.facts.inline
+        self.role = role
+        self.propensity_bp = propensity_bp
+
+
+class Table:
+    """One endpoint at one epoch, ready to serve."""
+
+    __slots__ = ("batched", "inputs", "only", "rollout", "rules", "salt", "versions")
+
+    def __init__(self, rollout: Rollout, models: Mapping[str, OnnxModel]) -> None:
+        """`models` holds the loaded models by digest."""
+        self.rollout = rollout
+        self.rules = rollout.rules
+        self.salt = rollout.salt.encode()[:64]
+        self.versions = {
+            version: ServedVersion(
+                models[rollout.versions[version].digest],
+                role=rollout.role(version),
+                propensity_bp=rollout.split.get(version, 0),
+            )
+            for version in rollout.serving()
+        }
+        self.inputs = _declared_inputs(rollout)
+        #: Whether dimension 0 of every input counts rows.
+        self.batched = all(spec.has_rows for spec in self.inputs.values())
+        whole = [v for v, weight_bp in rollout.split.items() if weight_bp == WHOLE_BP]
+        #: The version that answers everybody, if one does: then nothing is hashed.
+        self.only = self.versions[whole[0]] if whole else None
+
+
+def _declared_inputs(rollout: Rollout) -> dict[str, TensorSpec]:
+    """What a request may carry: clients send the union before the next challenger comes."""
+    specs = shared_inputs(rollout.versions[version] for version in rollout.serving())
+    for facts in rollout.versions.values():
+        for spec in facts.signature.inputs:
+            specs.setdefault(spec.name, spec)
+    for name in rollout.rules.allow_missing:
+        if name in specs:
+            specs[name] = msgspec.structs.replace(specs[name], allow_missing=True)
+    return specs
+
+
+class Routes:
+    """The tables of a worker by endpoint, and the exact paths that lead to them."""
+
+    def __init__(self) -> None:
+        self.tables: dict[str, Table] = {}
+
+    def swap(self, table: Table) -> None:
+        """Put a new table in place; requests under way keep the one they have."""
+        self.tables = {**self.tables, table.rollout.endpoint: table}

@@ -1,0 +1,113 @@
+"""Following the control store: load what a new epoch needs, then swap, then say so.
+
+Rules: the data plane never asks the store. When the store is gone, what was served last is
+served on. A version is loaded and warmed before its epoch is served, and a version that does
+not load leaves the worker on its last good epoch, with the reason in its report.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+
+from gateway.core.routes import Rollout, VersionFacts
+from gateway.errors import AuditionError, StoreUnavailable
+from gateway.ports import ControlStore, WorkerReport
+from gateway.runtimes.onnx import OnnxModel
+from gateway.serving.routes import Routes, Table
+
+POLL_EVERY_S = 0.05
+REPORT_EVERY_S = 2.0
+
+
+class Watch:
+    """Keeps the routes of one worker up to date and reports what it serves."""
+
+    def __init__(
+        self,
+        *,
+        store: ControlStore,
+        routes: Routes,
+        load: Callable[[VersionFacts], OnnxModel],
+        writer_id: str,
+        pid: int,
+        host: str,
+    ) -> None:
+        self._store = store
+        self._routes = routes
+        self._load = load
+        self._writer_id, self._pid, self._host = writer_id, pid, host
+        self._models: dict[str, OnnxModel] = {}
+        self._problems: dict[str, str] = {}
+        self._token: int | None = None
+        self._reported_at = 0.0
+
+    async def run(self) -> None:
+        """Poll for ever; cancelled at the end of the worker."""
+        while True:
+            await asyncio.sleep(POLL_EVERY_S)
+            await asyncio.to_thread(self.step)
+
+    def step(self) -> None:
+        """One poll: catch up with the store if anything in it changed, and report."""
+        try:
+            changed = self._catch_up()
+            if changed or time.monotonic() - self._reported_at >= REPORT_EVERY_S:
+                self._report()
+        except StoreUnavailable:
+            self._token = None  # whatever was missed is read again when the store is back
+
+    def _catch_up(self) -> bool:
+        token = self._store.change_token()
+        if token == self._token:
+            return False
+        self._token = token
+        changed = False
+        for endpoint in self._store.endpoints():
+            rollout = self._store.rollout(endpoint)
+            table = self._routes.tables.get(endpoint)
+            if table is None or table.rollout.epoch != rollout.epoch:
+                changed = self._adopt(rollout) or changed
+        return changed
+
+    def _adopt(self, rollout: Rollout) -> bool:
+        try:
+            for version in rollout.serving():
+                self._ensure_loaded(rollout.versions[version])
+            self._routes.swap(Table(rollout, self._models))
+            self._problems.pop(rollout.endpoint, None)
+        except AuditionError as error:
+            self._problems[rollout.endpoint] = f"epoch {rollout.epoch}: {error}"
+        self._forget_unused()
+        return True
+
+    def _ensure_loaded(self, facts: VersionFacts) -> None:
+        if facts.digest not in self._models:
+            self._models[facts.digest] = self._load(facts)
+
+    def _forget_unused(self) -> None:
+        used = {
+            served.digest
+            for table in self._routes.tables.values()
+            for served in table.versions.values()
+        }
+        self._models = {d: model for d, model in self._models.items() if d in used}
+
+    def _report(self) -> None:
+        self._reported_at = time.monotonic()
+        tables: Mapping[str, Table] = self._routes.tables
+        self._store.report_worker(
+            WorkerReport(
+                writer_id=self._writer_id,
+                pid=self._pid,
+                host=self._host,
+                at_us=time.time_ns() // 1000,
+                epochs={name: table.rollout.epoch for name, table in tables.items()},
+                loaded={
+                    name: sorted(served.digest for served in table.versions.values())
+                    for name, table in tables.items()
+                },
+                problem="; ".join(self._problems.values()),
+            )
+        )

@@ -1,0 +1,230 @@
+"""Everything that is configured: the environment of a server, and the endpoint files.
+
+The only reader of either. Whatever is wrong is said with the key's name, what was found and
+the nearest key that exists; nothing unknown is ignored.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from gateway.core.routes import (
+    EndpointRules,
+    EntityRule,
+    PolicyRules,
+    PredictionReading,
+    Reading,
+    Task,
+)
+from gateway.core.split import WHOLE_BP
+from gateway.errors import InvalidSetting
+
+_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_DURATION = re.compile(r"(\d+)\s*([smhdw])")
+
+
+class Settings(BaseSettings):
+    """A server's settings, from environment variables that begin with `AUDITION_`."""
+
+    model_config = SettingsConfigDict(env_prefix="AUDITION_", extra="ignore")
+
+    state: Path = Field(Path("state"), description="folder of journal, archive and store")
+    models: Path = Field(Path("models"), description="model repository")
+    store: str = Field("", description="URL of the control store; empty: SQLite in the state")
+    admin_key: str = Field("", description="presets the first admin key")
+    open_inference: bool = Field(True, description="serve /v2 and /metrics without a key")
+    max_body_bytes: int = Field(16 << 20, ge=1024, description="largest request body")
+    max_model_bytes: int = Field(2 << 30, ge=1024, description="largest model file")
+    max_waiting_runs: int = Field(64, ge=1, description="threaded runs that may wait")
+    journal_on_full: Literal["refuse", "serve_unrecorded"] = Field(
+        "refuse", description="what happens when the journal cannot be written"
+    )
+    trace_ratio: float = Field(0.01, ge=0, le=1, description="share of requests with spans")
+    shadow_time_limit_s: float = Field(
+        10.0, gt=0, description="CPU seconds that one shadow run may take"
+    )
+    shadow_memory_bytes: int = Field(
+        2 << 30, ge=64 << 20, description="memory of a challenger's process"
+    )
+    flush_every_s: float = Field(1.0, gt=0, description="how often the archive is written")
+
+    @property
+    def store_url(self) -> str:
+        """The control store's URL; the SQLite file in the state folder unless one is set."""
+        return self.store or f"sqlite:///{(self.state / 'control.sqlite').absolute()}"
+
+
+def _seconds(value: object) -> object:
+    """`90`, `"90s"`, `"24h"` or `"7d"` in seconds."""
+    if isinstance(value, str):
+        match = _DURATION.fullmatch(value.strip())
+        if match is None:
+            raise ValueError("a duration is a number and one of s, m, h, d, w, such as 24h")
+        return int(match[1]) * _UNITS_S[match[2]]
+    return value
+
+
+def _basis_points(value: object) -> object:
+    """`"5%"` or a number of basis points."""
+    if isinstance(value, str) and value.strip().endswith("%"):
+        return round(float(value.strip()[:-1]) * 100)
+    return value
+
+
+def _version_name(value: object) -> object:
+    """YAML reads `champion: 1` as a number; a version is a name."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+VersionName = Annotated[str, BeforeValidator(_version_name)]
+Seconds = Annotated[int, BeforeValidator(_seconds), Field(ge=0)]
+Share = Annotated[int, BeforeValidator(_basis_points), Field(ge=0, le=WHOLE_BP)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PredictionSection(_Strict):
+    """Which output is the prediction, and how its numbers are read."""
+
+    output: str | dict[str, str] | None = None
+    reading: Reading = "probability"
+    threshold: float = Field(0.5, ge=0, le=1)
+
+
+class LabelsSection(_Strict):
+    """When a label counts: at most `maturity` after the prediction."""
+
+    maturity: Seconds = 86_400
+
+
+class EntitySection(_Strict):
+    """What is one statistical observation: a request parameter, over a window."""
+
+    source: Literal["parameter"] = Field(alias="from")
+    window: Annotated[Seconds, Field(ge=1)]
+
+
+class PolicySection(_Strict):
+    """What a challenger must show before it is promoted."""
+
+    metric: str = "zero_one"
+    margin: float = Field(0.0, ge=0, lt=1)
+    minimum_effect: float = Field(0.01, gt=0, lt=1)
+    alpha: float = Field(0.05, gt=0, lt=1)
+    beta: float = Field(0.1, gt=0, lt=1)
+    error_control: Literal["e_lond", "each"] = "e_lond"
+    min_duration: Seconds = 7 * 86_400
+    min_entities: int = Field(30, ge=1)
+    missing_labels: Literal["worst_case", "missing_at_random"] = "worst_case"
+    approval: Literal["manual", "automatic"] = "manual"
+
+
+class ShadowSection(_Strict):
+    """Which share of the predictions a new challenger's shadow sees."""
+
+    sample: Share = WHOLE_BP
+
+
+class EndpointFile(_Strict):
+    """`models/<endpoint>/endpoint.yaml`."""
+
+    champion: VersionName | None = None
+    task: Task = "binary"
+    event_time: Literal["accepted", "client"] = "accepted"
+    clock_tolerance: Seconds = 86_400
+    prediction: PredictionSection = PredictionSection()
+    labels: LabelsSection = LabelsSection()
+    entity: EntitySection | None = None
+    slices: tuple[str, ...] = ()
+    allow_pinned: bool = False
+    allow_missing: tuple[str, ...] = ()
+    shadow: ShadowSection = ShadowSection()
+    durability: Literal["process", "disk"] = "process"
+    time_limit_ms: int = Field(10_000, ge=1)
+    policy: PolicySection = PolicySection()
+
+    def rules(self) -> EndpointRules:
+        """The file as the rules that every process works by."""
+        policy = self.policy
+        return EndpointRules(
+            task=self.task,
+            event_time=self.event_time,
+            clock_tolerance_s=self.clock_tolerance,
+            prediction=PredictionReading(**self.prediction.model_dump()),
+            maturity_s=self.labels.maturity,
+            entity=EntityRule("parameter", self.entity.window) if self.entity else EntityRule(),
+            slices=self.slices,
+            allow_pinned=self.allow_pinned,
+            allow_missing=self.allow_missing,
+            sample_bp=self.shadow.sample,
+            durability=self.durability,
+            time_limit_ms=self.time_limit_ms,
+            policy=PolicyRules(
+                min_duration_s=policy.min_duration, **policy.model_dump(exclude={"min_duration"})
+            ),
+        )
+
+
+def load_endpoint_file(path: Path) -> EndpointFile:
+    """Read an endpoint file. Raises InvalidSetting that names file, key and remedy."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidSetting(f"{path}: cannot be read: {error}") from error
+    return parse_endpoint_file(text, source=str(path))
+
+
+def parse_endpoint_file(text: str, *, source: str) -> EndpointFile:
+    """Parse the text of an endpoint file; `source` is how messages call it."""
+    if len(text) > 1 << 20:
+        raise InvalidSetting(f"{source}: larger than 1 MiB, which no endpoint file is")
+    try:
+        content = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise InvalidSetting(f"{source}: no YAML: {error}") from error
+    try:
+        return EndpointFile.model_validate({} if content is None else content)
+    except ValidationError as error:
+        lines = "; ".join(_complaint(one) for one in error.errors())
+        raise InvalidSetting(f"{source}: {lines}") from error
+
+
+def load_settings(**given: Any) -> Settings:
+    """The server's settings; `given` wins over the environment. Raises InvalidSetting."""
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        lines = "; ".join(f"AUDITION_{_complaint(one).upper()}" for one in error.errors())
+        raise InvalidSetting(lines) from error
+
+
+def _complaint(error: Any) -> str:
+    location = ".".join(str(part) for part in error["loc"])
+    if error["type"] != "extra_forbidden":
+        message = error["msg"].removeprefix("Value error, ")
+        return f"{location or 'the file'}: {message}, not {_shown(error['input'])}"
+    near = difflib.get_close_matches(str(error["loc"][-1]), _keys_at(error["loc"][:-1]), n=1)
+    return f"{location}: no such key" + (f"; did you mean {near[0]}?" if near else "")
+
+
+def _keys_at(path: tuple[int | str, ...]) -> list[str]:
+    section: Any = EndpointFile
+    for part in path:
+        annotation = section.model_fields[str(part)].annotation
+        choices = getattr(annotation, "__args__", (annotation,))
+        section = next(c for c in choices if isinstance(c, type) and issubclass(c, BaseModel))
+    return [field.alias or name for name, field in section.model_fields.items()]
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:60] + "…"
