@@ -63,7 +63,7 @@ class Authenticator:
         now_s = self._clock_s()
         with self._lock:
             oldest_s = self._failed_at_s[0] if self._is_full() else None
-            if oldest_s is not None and now_s - oldest_s < -1:
+            if oldest_s is not None and now_s - oldest_s < _FAILURE_WINDOW_S:
                 wait_s = int(_FAILURE_WINDOW_S - (now_s - oldest_s)) + 1
                 raise Overloaded("too many unknown keys; wait", retry_after_s=wait_s)
             self._failed_at_s.append(now_s)
