@@ -30,6 +30,7 @@ from gateway.evaluator import Evaluator, lock_state
 from gateway.journal.reader import live_writers
 from gateway.journal.writer import JournalWriter
 from gateway.judge.access_keys import create_key
+from gateway.judge.archive_judge import ArchiveJudge
 from gateway.judge.operations import Operations
 from gateway.ports import ControlStore, Key, Registration
 from gateway.protocols.admin_http import build_admin
@@ -322,8 +323,6 @@ class EvaluatorHost:
 
 def build_evaluator(settings: Settings, store: ControlStore) -> Evaluator:
     """The Evaluator over one state folder."""
-    from gateway.judge.evaluation import ArchiveJudge  # noqa: PLC0415
-
     state = settings.state
 
     def make_runner(facts: VersionFacts) -> Runner:

@@ -22,7 +22,8 @@ from gateway.core.records import Record, ShadowRecord
 from gateway.core.routes import Rollout
 from gateway.errors import StoreUnavailable
 from gateway.journal.reader import JournalTail, end_offset, is_sealed, writer_ids
-from gateway.ports import Checkpoint, ControlStore, EvaluatorReport, Registration
+from gateway.judge.archive_judge import ArchiveJudge, as_json
+from gateway.ports import ControlStore, EvaluatorReport, Registration
 from gateway.shadow.cursors import Cursor, Cursors
 from gateway.shadow.lane import Lane
 
@@ -34,10 +35,7 @@ _JUDGE_EVERY_S = 0.5
 _QUIET_FLUSH_S = 0.1
 _FLUSH_RECORDS = 20_000
 _CLOSING_S = 3.0
-
-#: (registration, cut_us, covered) → the checkpoint, or None where nothing changed.
-Judge = Callable[[Registration, int, dict[str, int]], Checkpoint | None]
-
+_BOOKS_EVERY_S = 5.0
 
 class _Pass(msgspec.Struct):
     """A look of the judge that waits until everything up to `ends` has been read."""
@@ -57,7 +55,7 @@ class Evaluator:
         archive: ArchiveWriter,
         cursors: Cursors,
         make_lane: Callable[[Registration, Cursor], Lane],
-        judge: Judge,
+        judge: ArchiveJudge,
         clock_us: Callable[[Rollout], int],
         sinks: Iterable[Callable[[Record], None]] = (),
         flush_every_s: float = 1.0,
@@ -80,6 +78,9 @@ class Evaluator:
         self._passes: dict[_Key, _Pass] = {}
         self._judged: dict[_Key, _Pass] = {}
         self._last: dict[str, float] = {}
+        self._books: dict[_Key, dict[str, int]] = {}
+        self._label_books: dict[str, dict[str, int]] = {}
+        self._balanced_at = -1
         self._closed_at: dict[_Key, float] = {}
         self._stopping = threading.Event()
         self.problem = ""
@@ -113,6 +114,9 @@ class Evaluator:
         self._flush(idle=not read)
         if self._is_due("judge", _JUDGE_EVERY_S) or not read:
             self._judge_all()
+        if not read and self._archive.sequence != self._balanced_at:
+            if self._is_due("books", _BOOKS_EVERY_S):
+                self._balance()
         if self._is_due("report", _REPORT_EVERY_S):
             self._report()
         return read
@@ -218,7 +222,7 @@ class Evaluator:
             self._passes[key] = waiting
         if not self._has_read(waiting.ends, self._lanes[key]):
             return
-        checkpoint = self._judge(registration, waiting.cut_us, waiting.ends)
+        checkpoint = self._judge.judge(registration, waiting.cut_us, waiting.ends)
         if checkpoint is not None:
             self._store.add_checkpoint(checkpoint)
         self._judged[key] = self._passes.pop(key)
@@ -239,6 +243,15 @@ class Evaluator:
         needed = {**ends, lane.journal.writer_id: lane.journal.offset}
         archived = self._archived()
         return all(archived.get(name, 0) >= end for name, end in needed.items())
+
+    def _balance(self) -> None:
+        """Draw up the books while there is nothing else to do: they read the whole archive."""
+        self._balanced_at = self._archive.sequence
+        for key, registration in self._registrations.items():
+            if registration.closed_epoch is None:
+                self._books[key] = as_json(self._judge.books(registration))
+        for endpoint, rollout in self._rollouts.items():
+            self._label_books[endpoint] = as_json(self._judge.label_books(endpoint, rollout))
 
     # -- what operators are told --------------------------------------------------------------
 
@@ -277,6 +290,7 @@ class Evaluator:
             "caught_up": all(archived.get(name, 0) >= end for name, end in ends.items())
             and all(one["caught_up"] for one in challengers.values()),
             "challengers": challengers,
+            "labels": self._label_books.get(endpoint),
         }
 
     def _lane_report(
@@ -290,6 +304,7 @@ class Evaluator:
             "judged_cut_us": None if judged is None else judged.cut_us,
             "caught_up": judged is not None and judged.ends == ends,
             "problem": lane.problem,
+            "books": self._books.get(key),
         }
 
 

@@ -48,6 +48,11 @@ class ArchiveWriter:
         return dict(self._manifest.covered)
 
     @property
+    def sequence(self) -> int:
+        """How often the archive was flushed; another number, other contents."""
+        return self._manifest.sequence
+
+    @property
     def pending(self) -> int:
         """How many records were appended and not flushed."""
         return len(self._pending)

@@ -52,7 +52,8 @@ def judge_pairs(table: pa.Table, terms: Terms) -> Judged:
     )
     metric = metrics.by_name(terms.metric)
     observations = observe(pairs, metric, missing_labels=terms.missing_labels)
-    _widen_unknown(observations, unknown["champion"], unknown["challenger"], champion)
+    champion_answered = ~failed["champion"] & np.isfinite(champion)
+    _widen_unknown(observations, unknown["champion"], unknown["challenger"] & champion_answered)
     counted = _counted(observations, table, unknown["champion"], unknown["challenger"])
     return Judged(
         evidence=gather(counted, _entity_codes(table, terms)),
@@ -62,17 +63,13 @@ def judge_pairs(table: pa.Table, terms: Terms) -> Judged:
 
 
 def _widen_unknown(
-    observations: Observations,
-    champion_unknown: Bools,
-    challenger_unknown: Bools,
-    champion: Floats,
+    observations: Observations, champion_unknown: Bools, challenger_unknown: Bools
 ) -> None:
-    """Let an unknown loss range from 0 to 1 on either side.
+    """Let an unknown loss range from 0 to 1, on either side.
 
-    An unknown challenger was observed as failed, with a loss of 1: at best it is 0. Where the
-    champion failed, d stays 0.
+    An unknown challenger was observed as failed, with a loss of 1; at best that is 0.
     """
-    observations.greatest[challenger_unknown & np.isfinite(champion)] += 1.0
+    observations.greatest[challenger_unknown] += 1.0
     observations.least[champion_unknown] = -1.0
     observations.greatest[champion_unknown] = 1.0
 
@@ -127,7 +124,9 @@ def _matrix(lists: pa.ChunkedArray) -> Floats:
 def _codes(columns: list[pa.ChunkedArray]) -> list[Floats]:
     """Texts as numbers that are equal where the texts are; NaN where there is none."""
     chunks = [chunk for column in columns for chunk in column.chunks]
-    indices = pa.chunked_array(chunks, type=pa.string()).combine_chunks().dictionary_encode().indices
+    indices = (
+        pa.chunked_array(chunks, type=pa.string()).combine_chunks().dictionary_encode().indices
+    )
     numbers = indices.cast(pa.float64()).to_numpy(zero_copy_only=False)
     ends = np.cumsum([len(column) for column in columns])
     return [part.copy() for part in np.split(numbers, ends[:-1])]

@@ -9,7 +9,10 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
+from hashlib import sha256
 from pathlib import Path
+
+import msgspec
 
 from gateway.core.names import require_name
 from gateway.core.routes import VersionFacts
@@ -56,12 +59,13 @@ class ModelRepository:
     def add(self, endpoint: str, version: str, source: Path) -> VersionFacts:
         """Take over the file `source` as a new version; it is inspected before it appears.
 
-        Raises Refused when the version exists, InvalidModel or InvalidName.
+        The same file under the same version is no new one. Raises Refused when the version
+        is another file, InvalidModel or InvalidName.
         """
         home = self.root / require_name("endpoint", endpoint)
         target = home / require_name("version", version)
         if target.exists():
-            raise Refused(f"version {version} exists and versions are immutable; choose another")
+            return self._same(endpoint, version, source)
         home.mkdir(parents=True, exist_ok=True)
         staging = home / f".new-{uuid.uuid4().hex}"
         staging.mkdir()
@@ -74,15 +78,14 @@ class ModelRepository:
             shutil.rmtree(staging, ignore_errors=True)
             raise
         _sync(home)
-        relative = str((target / MODEL_FILE).relative_to(self.root))
-        return VersionFacts(
-            version=version,
-            digest=facts.digest,
-            path=relative,
-            signature=facts.signature,
-            batches=facts.batches,
-            inline=facts.inline,
-        )
+        path = str((target / MODEL_FILE).relative_to(self.root))
+        return msgspec.structs.replace(facts, path=path)
+
+    def _same(self, endpoint: str, version: str, source: Path) -> VersionFacts:
+        facts = self.facts(endpoint, version)
+        if sha256(source.read_bytes()).hexdigest() != facts.digest:
+            raise Refused(f"version {version} exists and versions are immutable; choose another")
+        return facts
 
     def read(self, facts: VersionFacts) -> tuple[bytes, Path]:
         """The bytes of a version and its folder. Raises InvalidModel when they are gone."""
