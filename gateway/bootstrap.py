@@ -17,6 +17,7 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from ipaddress import ip_address
 from pathlib import Path
 
 from gateway.archive.label_index import LabelIndex
@@ -53,6 +54,7 @@ from gateway.shadow.cursors import Cursor, Cursors
 from gateway.shadow.lane import Lane
 from gateway.shadow.runner import Runner
 from gateway.stores.sql import open_store
+from gateway.telemetry.otel import span_sink
 from gateway.telemetry.prometheus import MetricsSink
 
 _RUNNER_COMMAND = (sys.executable, "-m", "gateway.runtimes.runner")
@@ -352,6 +354,7 @@ def build_evaluator(settings: Settings, store: ControlStore) -> Evaluator:
         make_lane=make_lane,
         judge=ArchiveJudge(state / "archive", store),
         clock_us=lambda rollout: _endpoint_clock_us(state, rollout),
+        sinks=[sink for sink in (span_sink(),) if sink is not None],
         flush_every_s=settings.flush_every_s,
     )
 
@@ -364,8 +367,9 @@ def _endpoint_clock_us(state: Path, rollout: Rollout) -> int:
 
 def serve(*, host: str, port: int, workers: int, settings: Settings) -> None:
     """Serve until a signal: BentoML with our services, which prepare the state first."""
-    for name, value in _environment(settings, workers).items():
-        os.environ[name] = value
+    os.environ.update(_environment(settings, workers))
+    if is_loopback(host):
+        os.environ.setdefault("AUDITION_OPEN_INFERENCE", "true")
     # BentoML reads the environment when it is imported, and the service reads `workers` from it.
     from _bentoml_impl.server import serve_http  # noqa: PLC0415
 
@@ -381,6 +385,14 @@ def serve(*, host: str, port: int, workers: int, settings: Settings) -> None:
         timeout_graceful_shutdown=20,
     )
     server.stop()
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach `host`; a name other than localhost may be any."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _environment(settings: Settings, workers: int) -> dict[str, str]:
