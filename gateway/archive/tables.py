@@ -116,10 +116,6 @@ class ArchiveReader:
         """Hold the rows of `query` in a table of this connection until it is replaced."""
         self._connection.execute(f"CREATE OR REPLACE TEMP TABLE {quoted(name)} AS {query}")
 
-    def drop(self, name: str) -> None:
-        """Forget what `keep_as` held."""
-        self._connection.execute(f"DROP TABLE IF EXISTS {quoted(name)}")
-
 
 def overlaps(ids: tuple[str, str]) -> Keep:
     """Keep files that may hold a prediction id from `ids[0]` to `ids[1]`."""

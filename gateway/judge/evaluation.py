@@ -41,6 +41,7 @@ def evaluate(
     checkpoint's `cut_us` is the one reached, less than asked for where a shadow run is owed.
     Raises InvalidSetting where the outputs cannot be read as the terms say.
     """
+    reader.refresh()
     covered = _covered_now(previous, covered)
     scope = Scope(registration=registration, rollouts=rollouts, covered=covered)
     before = state_of(previous)

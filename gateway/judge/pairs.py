@@ -97,28 +97,26 @@ def _numbers(table: pa.Table, terms: Terms) -> tuple[Floats, Floats, Floats, int
     if pa.types.is_string(outputs[0].type):
         champion, challenger, label = _codes([*outputs, table["label_text"]])
         return champion, challenger, label, _number(_is_there(table["label"]))
-    reads = metrics.by_name(terms.metric).reads
-    reading, threshold = terms.prediction.reading, terms.prediction.threshold
-    champion, challenger = (
-        read(_matrix(output), reading, reads, threshold=threshold) for output in outputs
-    )
+    champion, challenger = (_predictions(output, terms) for output in outputs)
     label = table["label"].to_numpy().astype(np.float64)
     label[~np.isfinite(label)] = np.nan
     return champion, challenger, label, _number(_is_there(table["label_text"]))
 
 
-def _matrix(lists: pa.ChunkedArray) -> Floats:
-    """float64[n, k] of lists of k numbers; a row of NaN where the list is not of length k.
+def _predictions(lists: pa.ChunkedArray, terms: Terms) -> Floats:
+    """What the metric reads of lists of numbers, float64[n]; NaN where there is none.
 
-    k is the most frequent length: an answer of another length is no prediction.
+    Each row by its own width, so that it reads the same whatever rows are judged with it.
     """
-    lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy()
-    width = int(np.bincount(lengths[lengths > 0]).argmax()) if (lengths > 0).any() else 1
-    fits = lengths == width
-    matrix = np.full((len(lengths), width), np.nan)
-    kept = lists.filter(pa.array(fits)).combine_chunks()
-    matrix[fits] = kept.flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
-    return matrix
+    reads, reading = metrics.by_name(terms.metric).reads, terms.prediction.reading
+    widths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy()
+    predictions = np.full(len(widths), np.nan)
+    for width in np.unique(widths[widths > 0]):
+        rows = widths == width
+        numbers = lists.filter(pa.array(rows)).combine_chunks().flatten()
+        matrix = numbers.to_numpy(zero_copy_only=False).reshape(-1, width)
+        predictions[rows] = read(matrix, reading, reads, threshold=terms.prediction.threshold)
+    return predictions
 
 
 def _codes(columns: list[pa.ChunkedArray]) -> list[Floats]:
