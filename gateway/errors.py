@@ -17,6 +17,7 @@
     ├── Overloaded          try again later; `retry_after_s` says when
     ├── JournalUnavailable  the record could not be written, so no answer may be given
     ├── StoreUnavailable    the control store cannot be reached
+    ├── Unreachable         no gateway answers where the command line looked for one
     ├── CorruptJournal      bytes that are no frame where a frame must be
     └── CorruptArchive      a manifest that cannot be read
 
@@ -116,6 +117,10 @@ class JournalUnavailable(AuditionError):
 
 class StoreUnavailable(AuditionError):
     """The control store cannot be reached."""
+
+
+class Unreachable(AuditionError):
+    """No gateway answers where the command line looked for one."""
 
 
 class CorruptJournal(AuditionError):

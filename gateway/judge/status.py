@@ -124,7 +124,8 @@ def _challenger(
         document["verdict"] = checkpoint["verdict"]
         document["judged_at_us"] = checkpoint["at_us"]
         document["cut_us"] = checkpoint["cut_us"]
-        document["counts"] = checkpoint["evidence"].get("counts")
+        document["counts"] = checkpoint["evidence"].get("evidence", {}).get("counts")
+        document["accounting"] = checkpoint["evidence"].get("accounting")
     return document
 
 
@@ -179,6 +180,9 @@ def _evaluator(
     sources = body.get("sources", {})
     return {
         "pid": said.pid,
+        "caught_up": _said_of(body, endpoint).get("caught_up"),
+        "problem": body.get("problem", ""),
+        "damages": body.get("damages", []),
         "age_s": _age_s(said.at_us, now_us),
         "lag_bytes": sum(s.get("size", 0) - s.get("archived", 0) for s in sources.values()),
         "clock_us": _said_of(body, endpoint).get("clock_us"),

@@ -74,7 +74,7 @@ class Desk:
                 at_us=self.now_us,
                 cut_us=5,
                 covered={WORKER: 10},
-                evidence=msgspec.Raw(b'{"counts":{"judged":40}}'),
+                evidence=msgspec.Raw(b'{"evidence":{"counts":{"rows":40}}}'),
                 verdict=msgspec.Raw(msgspec.json.encode(verdict)),
             )
         )
@@ -387,7 +387,7 @@ def test_status_explains_why_to_wait(desk: Desk) -> None:
     desk.say(1, "PROMOTE")
     (challenger,) = desk.operations.status("demo")["challengers"]
     assert challenger["verdict"]["reasons"] == ["superiority: PROMOTE"]
-    assert challenger["counts"] == {"judged": 40}
+    assert challenger["counts"] == {"rows": 40}
     assert challenger["level"] == desk.store.registrations("demo")[0].level
 
 

@@ -1,0 +1,5 @@
+"""The `audition` command."""
+
+from gateway.cli.command import main
+
+__all__ = ["main"]

@@ -1,0 +1,123 @@
+"""How an endpoint's status looks on a terminal: who answers, who is in shadow, why to wait.
+
+Rules: as in views.py. What nobody has said yet is a dash, never 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import exp, log
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from gateway.cli.views import plain, share, table_of
+
+Document = dict[str, Any]
+
+_STYLES = {"PROMOTE": "green", "REJECT": "red", "ROLL BACK": "red", "INCONCLUSIVE": "yellow"}
+
+
+def statuses_view(found: Document) -> RenderableType:
+    """One endpoint's status, or those of all."""
+    statuses = found.get("endpoints", [found])
+    if not statuses:
+        return Text("no endpoints")
+    return Group(*(part for status in statuses for part in _status(status)))
+
+
+def _status(status: Document) -> list[RenderableType]:
+    split = "  ".join(f"{plain(v)} {share(bp)}" for v, bp in status["split_bp"].items())
+    parts: list[RenderableType] = [
+        Text(
+            f"{plain(status['endpoint'])}  epoch {status['epoch']}  {status['phase']}  "
+            f"champion {plain(status['champion']['version'])}",
+            style="bold",
+        ),
+        Text(f"  split     {split}"),
+        Text(f"  workers   {_workers(status['workers'])}"),
+        Text(f"  evaluator {_evaluator(status['evaluator'])}"),
+    ]
+    if status["challengers"]:
+        parts.append(_challengers(status["challengers"]))
+    for challenger in status["challengers"]:
+        parts += _reasons(challenger)
+    return parts
+
+
+def _workers(workers: Sequence[Document]) -> str:
+    lagging = [plain(worker["writer_id"]) for worker in workers if worker["is_lagging"]]
+    behind = f", lagging: {', '.join(lagging)}" if lagging else ""
+    problems = [plain(w["problem"]) for w in workers if w.get("problem")]
+    return f"{len(workers)} live{behind}" + "".join(f"; {problem}" for problem in problems)
+
+
+def _evaluator(evaluator: Document | None) -> str:
+    if evaluator is None:
+        return "has not reported yet"
+    return f"reported {evaluator['age_s']:.1f} s ago, {evaluator['lag_bytes']} bytes behind"
+
+
+def _challengers(challengers: Sequence[Document]) -> Table:
+    table = table_of(
+        "challenger",
+        "shadow",
+        "verdict",
+        "advantage",
+        "E / needed",
+        "n",
+        "labelled",
+        "compared",
+        "lag",
+    )
+    for found in challengers:
+        verdict = found["verdict"]
+        table.add_row(
+            plain(found["version"]),
+            share(found["sample_bp"]),
+            Text(verdict["kind"], style=_STYLES.get(verdict["kind"], "")),
+            _figure(verdict.get("estimate")),
+            _wealth(verdict, found.get("level")),
+            str(verdict["n"]),
+            _part(found.get("counts"), "labelled", of="rows"),
+            _part((found.get("shadow") or {}).get("books"), "compared", of="journalled"),
+            _lag(found.get("shadow")),
+        )
+    return table
+
+
+def _reasons(challenger: Document) -> list[RenderableType]:
+    reasons = challenger["verdict"].get("reasons", [])
+    return [Text(f"  {plain(challenger['version'])}: {plain(reason)}") for reason in reasons]
+
+
+def _wealth(verdict: Document, level: float | None) -> str:
+    """The evidence of the superiority gate against its threshold, both as E."""
+    gates = [gate for gate in verdict.get("gates", []) if gate["name"] == "superiority"]
+    needed = "–" if level is None else f"{1 / level:.4g}"
+    figure = gates[0]["figure"] if gates else None
+    return f"{_wealth_figure(figure)} / {needed}"
+
+
+def _wealth_figure(log_e: float | None) -> str:
+    if log_e is None:
+        return "–"
+    return f"{exp(log_e):.3g}" if abs(log_e) < 700 else f"1e{log_e / log(10):+.0f}"
+
+
+def _figure(value: float | None) -> str:
+    return "–" if value is None else f"{value:+.4f}"
+
+
+def _part(counts: Document | None, name: str, *, of: str) -> str:
+    """So many of so many; a dash where nobody has counted yet."""
+    return "–" if counts is None else f"{counts.get(name, 0)}/{counts.get(of, 0)}"
+
+
+def _lag(shadow: Document | None) -> str:
+    if shadow is None:
+        return "–"
+    behind = shadow.get("behind_bytes")
+    return "–" if behind is None else f"{behind} bytes"
