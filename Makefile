@@ -1,13 +1,32 @@
 # `make demo` and `make test` are all a newcomer needs; CI runs the same commands.
-.PHONY: setup demo test check bench clean
+.PHONY: setup demo test check bench lock
 
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || echo python3)
 BIN := .venv/bin
 
-setup: .venv/.installed
+setup: .venv/.installed  ## make .venv, with the `audition` command in it
 
 .venv/.installed: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --require-hashes --no-deps -r requirements.lock
 	$(BIN)/pip install --quiet --no-build-isolation --no-deps --editable .
 	touch $@
+
+demo: setup  ## the whole story on real flights, in under 4 minutes
+	$(BIN)/audition demo
+
+test: setup  ## every test
+	$(BIN)/python -m pytest
+
+check: setup  ## format, lint, types, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: setup  ## every figure, with its bar
+	$(BIN)/python -m loadtests.bench
+
+lock:  ## pin every dependency by hash; needs uv
+	uv pip compile pyproject.toml --extra dev --generate-hashes --no-emit-index-url \
+		--no-header --python-version 3.11 --upgrade --output-file requirements.lock

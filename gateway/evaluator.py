@@ -37,6 +37,7 @@ _FLUSH_RECORDS = 20_000
 _CLOSING_S = 3.0
 _BOOKS_EVERY_S = 5.0
 
+
 class _Pass(msgspec.Struct):
     """A look of the judge that waits until everything up to `ends` has been read."""
 
@@ -114,9 +115,9 @@ class Evaluator:
         self._flush(idle=not read)
         if self._is_due("judge", _JUDGE_EVERY_S) or not read:
             self._judge_all()
-        if not read and self._archive.sequence != self._balanced_at:
-            if self._is_due("books", _BOOKS_EVERY_S):
-                self._balance()
+        stale = not read and self._archive.sequence != self._balanced_at
+        if stale and self._is_due("books", _BOOKS_EVERY_S):
+            self._balance()
         if self._is_due("report", _REPORT_EVERY_S):
             self._report()
         return read
@@ -261,8 +262,7 @@ class Evaluator:
         archived = self._archived()
         body: dict[str, Any] = {
             "sources": {
-                name: {"size": end, "archived": archived.get(name, 0)}
-                for name, end in ends.items()
+                name: {"size": end, "archived": archived.get(name, 0)} for name, end in ends.items()
             },
             "endpoints": {name: self._endpoint_report(name, ends) for name in self._rollouts},
             "damages": [
@@ -273,14 +273,16 @@ class Evaluator:
             "problem": self.problem,
         }
         self._store.report_evaluator(
-            EvaluatorReport(at_us=at_us, pid=os.getpid(), body=msgspec.Raw(msgspec.json.encode(body)))
+            EvaluatorReport(
+                at_us=at_us, pid=os.getpid(), body=msgspec.Raw(msgspec.json.encode(body))
+            )
         )
         self.problem = ""
 
     def _endpoint_report(self, endpoint: str, ends: dict[str, int]) -> dict[str, Any]:
         clock_us = self._clock_us(self._rollouts[endpoint])
         challengers = {
-            lane.registration.version: self._lane_report(key, lane, ends, clock_us)
+            lane.registration.version: self._lane_report(key, lane, ends)
             for key, lane in self._lanes.items()
             if key[0] == endpoint and lane.registration.closed_epoch is None
         }
@@ -293,9 +295,7 @@ class Evaluator:
             "labels": self._label_books.get(endpoint),
         }
 
-    def _lane_report(
-        self, key: _Key, lane: Lane, ends: dict[str, int], clock_us: int
-    ) -> dict[str, Any]:
+    def _lane_report(self, key: _Key, lane: Lane, ends: dict[str, int]) -> dict[str, Any]:
         judged = self._judged.get(key)
         behind = sum(max(0, end - lane.positions.get(name, 0)) for name, end in ends.items())
         return {

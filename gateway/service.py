@@ -14,7 +14,6 @@ import bentoml
 from _bentoml_impl.serde import ALL_SERDE
 from _bentoml_sdk import Service
 
-from gateway.bootstrap import EvaluatorHost, WorkerApp, prepare
 from gateway.settings import load_settings
 
 # No route of ours reads pickles; nobody else in this process shall either.
@@ -28,11 +27,13 @@ _HOST_CONFIG: dict[str, Any] = {
 }
 
 
-class HostedService(Service[Any]):
+class HostedService(Service[Any]):  # type: ignore[misc]
     """A service whose requests go to our application before BentoML's own."""
 
-    def to_asgi(self, is_main: bool = True) -> Any:
+    def to_asgi(self, is_main: bool = True) -> Any:  # noqa: FBT001, FBT002 - BentoML's signature
         """The worker's ASGI application."""
+        from gateway.bootstrap.worker import WorkerApp  # noqa: PLC0415 - no other process needs it
+
         host_app = super().to_asgi(is_main)
         return WorkerApp(load_settings(), host_app)
 
@@ -42,10 +43,12 @@ class Evaluator:
     """Reads the journals: shadow, archive, judge. One process, restarted when it dies."""
 
     def __init__(self) -> None:
+        from gateway.bootstrap.evaluator import EvaluatorHost  # noqa: PLC0415 - likewise
+
         self._host = EvaluatorHost(load_settings())
         self._host.start()
 
-    @bentoml.on_shutdown
+    @bentoml.on_shutdown  # type: ignore[untyped-decorator]
     def shutdown(self) -> None:
         """End after the work under way."""
         self._host.stop()
@@ -61,8 +64,10 @@ class Gateway:
 
     evaluator = bentoml.depends(Evaluator)
 
-    @bentoml.on_deployment
+    @bentoml.on_deployment  # type: ignore[untyped-decorator]
     @staticmethod
     def deploy() -> None:
         """Run once by BentoML before it starts workers, whichever command serves."""
+        from gateway.bootstrap.prepare import prepare  # noqa: PLC0415 - likewise
+
         prepare(load_settings())

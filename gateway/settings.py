@@ -40,7 +40,8 @@ class Settings(BaseSettings):
     store: str = Field("", description="URL of the control store; empty: SQLite in the state")
     admin_key: str = Field("", description="presets the first admin key")
     open_inference: bool = Field(
-        False, description="serve /v2 and /metrics without a key; `audition serve` sets it on loopback"
+        default=False,
+        description="serve /v2 and /metrics without a key; `audition serve` sets it on loopback",
     )
     max_body_bytes: int = Field(16 << 20, ge=1024, description="largest request body")
     max_model_bytes: int = Field(2 << 30, ge=1024, description="largest model file")

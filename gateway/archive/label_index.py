@@ -36,7 +36,7 @@ class LabelIndex:
             with closing(self._connect()) as connection:
                 for chunk in _chunks(label_ids):
                     marks = ",".join("?" * len(chunk))
-                    query = f"SELECT id FROM labels WHERE id IN ({marks})"  # noqa: S608: marks only
+                    query = f"SELECT id FROM labels WHERE id IN ({marks})"  # noqa: S608
                     rows = connection.execute(query, [bytes.fromhex(one) for one in chunk])
                     found.update(row[0].hex() for row in rows)
         except sqlite3.Error as error:

@@ -44,11 +44,12 @@ class Traffic:
 
 def by_week(requests: Iterable[FlightRequest]) -> Iterator[list[FlightRequest]]:
     """The requests cut into weeks from the first departure on."""
-    first: list[int] = []
+    first_us: int | None = None
 
     def week(request: FlightRequest) -> int:
-        first or first.append(request.occurred_at_us)
-        return (request.occurred_at_us - first[0]) // WEEK_US
+        nonlocal first_us
+        first_us = request.occurred_at_us if first_us is None else first_us
+        return (request.occurred_at_us - first_us) // WEEK_US
 
     for _, group in groupby(requests, key=week):
         yield list(group)

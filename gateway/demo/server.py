@@ -60,7 +60,7 @@ def start(*, folder: Path, models: Path, workers: int = 2) -> DemoServer:
         "AUDITION_ADMIN_KEY": admin_key,
     }
     with log.open("wb") as output:
-        process = subprocess.Popen(  # noqa: S603: our own command
+        process = subprocess.Popen(  # noqa: S603 - our own command
             command,
             stdin=subprocess.DEVNULL,
             stdout=output,

@@ -92,9 +92,7 @@ def _report(console: Console, failures: list[str]) -> int:
 class Story:
     """One telling, week by week."""
 
-    def __init__(
-        self, console: Console, server: DemoServer, requests: list[FlightRequest]
-    ) -> None:
+    def __init__(self, console: Console, server: DemoServer, requests: list[FlightRequest]) -> None:
         self._console = console
         self._client = Client(server.url, key=server.admin_key)
         self._requests = requests

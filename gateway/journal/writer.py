@@ -12,6 +12,7 @@ import fcntl
 import os
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -109,7 +110,7 @@ class JournalWriter:
         """
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
-        self._sync.on_next(lambda: loop.call_soon_threadsafe(_resolve, done))
+        self._sync.on_next(partial(_resolve_soon, loop, done))
         await done
         if self.problem:
             raise JournalUnavailable(self.problem)
@@ -192,6 +193,10 @@ class _Syncer:
 def segment_name(start_offset: int) -> str:
     """The file name of the segment whose first byte has this offset."""
     return f"{start_offset:016x}.seg"
+
+
+def _resolve_soon(loop: asyncio.AbstractEventLoop, done: asyncio.Future[None]) -> None:
+    loop.call_soon_threadsafe(_resolve, done)
 
 
 def _resolve(done: asyncio.Future[None]) -> None:

@@ -74,7 +74,7 @@ _CONTENT_TYPES = frozenset(
 )
 
 
-class ClientGone(Exception):  # noqa: N818: no error of anybody
+class ClientGone(Exception):
     """The client hung up before its body was complete; nothing can be answered."""
 
 

@@ -163,7 +163,7 @@ def _split(body: bytes, headers: Headers) -> list[Any]:
     return list(raws)
 
 
-def _label(value: bool | float | str) -> float | str:
+def _label(value: float | str) -> float | str:
     if isinstance(value, str):
         if not 0 < len(value) <= 256:
             raise InvalidInput("label", "a text label has 1 to 256 characters")

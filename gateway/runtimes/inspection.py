@@ -41,7 +41,7 @@ def inspect_file(path: Path, *, deadline_s: float = DEADLINE_S) -> Inspection:
     """Inspect a model file in a child. Raises InvalidModel with the reason."""
     command = [sys.executable, "-m", "gateway.runtimes.inspection", str(path)]
     try:
-        done = subprocess.run(  # noqa: S603: our own interpreter and module
+        done = subprocess.run(  # noqa: S603 - our own interpreter and module
             command, capture_output=True, timeout=deadline_s, check=False
         )
     except subprocess.TimeoutExpired:
@@ -80,7 +80,7 @@ def _inspect(path: Path) -> Inspection:
     if not content:
         raise InvalidModel("the file is empty")
     inline = _check_graph(path, content)
-    from gateway.runtimes.onnx import open_session  # noqa: PLC0415: only in the child
+    from gateway.runtimes.onnx import open_session  # noqa: PLC0415 - only in the child
 
     session = open_session(content, folder=path.parent)
     signature = Signature(
@@ -99,7 +99,7 @@ def _spec(kind: str, node: Any) -> TensorSpec:
     if not node.type.startswith("tensor("):
         raise InvalidModel(
             f"{kind} {node.name} has type {node.type}, which the Open Inference Protocol cannot "
-            "carry; export the model so that it gives plain tensors (for scikit-learn: zipmap=False)"
+            "carry; export the model to give plain tensors (for scikit-learn: zipmap=False)"
         )
     datatype = datatype_of_onnx(node.type)
     shape = tuple(dim if isinstance(dim, int) and dim >= 0 else -1 for dim in node.shape)
@@ -108,7 +108,7 @@ def _spec(kind: str, node: Any) -> TensorSpec:
 
 def _check_graph(path: Path, content: bytes) -> bool:
     """Refuse dangerous external data; return whether the graph is free of control flow."""
-    import onnx  # noqa: PLC0415: only in the child
+    import onnx  # noqa: PLC0415 - only in the child
 
     try:
         model = onnx.load_model_from_string(content)
@@ -116,7 +116,9 @@ def _check_graph(path: Path, content: bytes) -> bool:
         raise InvalidModel("the file is no ONNX model (it cannot be parsed)") from error
     for tensor in onnx.external_data_helper._get_all_tensors(model):
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            _check_external(path.parent, onnx.external_data_helper.ExternalDataInfo(tensor).location)
+            _check_external(
+                path.parent, onnx.external_data_helper.ExternalDataInfo(tensor).location
+            )
     graphs = [model.graph, *model.functions]
     return not any(node.op_type in _CONTROL_FLOW for graph in graphs for node in graph.node)
 
@@ -136,9 +138,9 @@ def _check_external(folder: Path, location: str) -> None:
 
 def _batches(session: Any, signature: Signature) -> bool:
     """Whether three rows in one run give what they give one by one, up to rounding."""
-    import numpy as np  # noqa: PLC0415: only in the child
+    import numpy as np  # noqa: PLC0415 - only in the child
 
-    from gateway.runtimes.onnx import example_inputs  # noqa: PLC0415: only in the child
+    from gateway.runtimes.onnx import example_inputs  # noqa: PLC0415 - only in the child
 
     specs = (*signature.inputs, *signature.outputs)
     if not signature.inputs or not all(s.shape and s.shape[0] < 0 for s in specs):
@@ -154,7 +156,7 @@ def _batches(session: Any, signature: Signature) -> bool:
         if any(row.shape[:1] != (1,) for row in rows) or whole.shape[:1] != (3,):
             return False
         joined = np.concatenate(rows)
-        if whole.dtype == object or whole.dtype == bool:
+        if whole.dtype in (object, bool):
             same = bool((whole == joined).all())
         else:
             same = bool(np.allclose(whole, joined, rtol=1e-3, atol=1e-5, equal_nan=True))
@@ -173,9 +175,9 @@ def main(path: str) -> int:
     """The child: print the inspection, or `{"error": …}` and return 1."""
     _limit()
     try:
-        print(msgspec.json.encode(_inspect(Path(path))).decode())  # noqa: T201: the result
+        sys.stdout.buffer.write(msgspec.json.encode(_inspect(Path(path))))
     except AuditionError as error:
-        print(json.dumps({"error": str(error)}))  # noqa: T201: the result
+        sys.stdout.write(json.dumps({"error": str(error)}))
         return 1
     return 0
 

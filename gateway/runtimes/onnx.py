@@ -77,8 +77,12 @@ class OnnxModel:
             results = self._session.run(self._names, feed, options)
         except Exception as error:  # onnxruntime raises several unrelated classes
             if options is not None and options.terminate:
-                raise ModelTimedOut(f"version {self.facts.version} ran into its time limit") from None
-            raise ModelFailed(f"version {self.facts.version} failed: {_first_line(error)}") from error
+                raise ModelTimedOut(
+                    f"version {self.facts.version} ran into its time limit"
+                ) from None
+            raise ModelFailed(
+                f"version {self.facts.version} failed: {_first_line(error)}"
+            ) from error
         outputs: Arrays = dict(zip(self._names, results, strict=True))
         self._check(outputs)
         return outputs

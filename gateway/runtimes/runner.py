@@ -19,9 +19,7 @@ from typing import BinaryIO
 from gateway.core.records import TensorRecord
 from gateway.core.tensors import from_raw, to_raw
 from gateway.errors import AuditionError, NonFiniteOutput
-from gateway.runtimes.onnx import OnnxModel
-from gateway.runtimes.repository import ModelRepository
-from gateway.shadow.messages import (
+from gateway.runtimes.messages import (
     LENGTH,
     BatchDone,
     BatchFailed,
@@ -32,6 +30,8 @@ from gateway.shadow.messages import (
     decode_request,
     framed,
 )
+from gateway.runtimes.onnx import OnnxModel
+from gateway.runtimes.repository import ModelRepository
 
 _PR_SET_PDEATHSIG = 1
 

@@ -136,9 +136,7 @@ class DataPlane:
         record = self._begin(table, call, prediction, None, None)
         await self._fail(table, record, error)
 
-    async def _run(
-        self, table: Table, served: ServedVersion, arrays: Arrays, rows: int
-    ) -> Timed:
+    async def _run(self, table: Table, served: ServedVersion, arrays: Arrays, rows: int) -> Timed:
         if self._runs.is_inline(served, rows):
             return self._runs.run_inline(served, arrays)
         return await self._runs.run_threaded(

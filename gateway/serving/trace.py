@@ -33,7 +33,7 @@ class Tracer:
     """Begins traces and continues those of callers; `ratio` is the share that is sampled."""
 
     def __init__(self, *, ratio: float, seed: int) -> None:
-        self._bits = Random(seed).getrandbits  # noqa: S311: ids need to be unique, not secret
+        self._bits = Random(seed).getrandbits  # noqa: S311 - ids need to be unique, not secret
         self._below = int(ratio * 2**64)
         self._granted = 0
         self._second = 0

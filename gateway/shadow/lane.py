@@ -96,9 +96,7 @@ class Lane(threading.Thread):
             tail = self._tails.get(writer_id)
             if tail is None:
                 start = self._done.get(writer_id, 0)
-                tail = self._tails[writer_id] = JournalTail(
-                    self._sources / writer_id, offset=start
-                )
+                tail = self._tails[writer_id] = JournalTail(self._sources / writer_id, offset=start)
             before = tail.offset
             self._do(writer_id, tail.read())
             self.positions[writer_id] = tail.offset

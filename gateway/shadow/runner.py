@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from gateway.core.records import TensorRecord
 from gateway.core.routes import VersionFacts
-from gateway.shadow.messages import (
+from gateway.runtimes.messages import (
     LENGTH,
     BatchDone,
     BatchFailed,
@@ -33,7 +33,7 @@ _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _POLL_S = 0.25
 
 
-class RunnerSilent(Exception):  # noqa: N818: says what happened, and the caller judges it
+class RunnerSilent(Exception):
     """The child died, used up its CPU time, or said nothing for too long.
 
     `cpu_spent` tells the second from the others: that one is certainly the model's doing.
@@ -86,7 +86,7 @@ class Runner:
 
     def _start(self) -> Reply:
         self._buffer = bytearray()
-        self._child = subprocess.Popen(  # noqa: S603: the command is ours, injected at start
+        self._child = subprocess.Popen(  # noqa: S603 - the command is ours, injected at start
             self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
         )
         reply = self._ask(self._load, cpu_limit_s=_LOAD_CPU_S)
@@ -156,7 +156,7 @@ def _write_all(descriptor: int, data: bytes) -> None:
 
 def _cpu_s(pid: int) -> float:
     """CPU seconds that a process has used. Raises FileNotFoundError when it is gone."""
-    with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123: twice as fast as Path
+    with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - twice as fast as Path
         fields = file.read().rpartition(b")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
 

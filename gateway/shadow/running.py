@@ -13,8 +13,8 @@ from collections.abc import Sequence
 import msgspec
 
 from gateway.core.records import ShadowStatus, TensorRecord
+from gateway.runtimes.messages import BatchDone, BatchFailed
 from gateway.shadow.batches import join, kind_of, split
-from gateway.shadow.messages import BatchDone, BatchFailed
 from gateway.shadow.runner import Runner, RunnerSilent
 from gateway.shadow.tasks import Task
 

@@ -1,0 +1,113 @@
+"""The Evaluator's process: its lock, its priority, and its loop put together."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import traceback
+from pathlib import Path
+
+from gateway.archive.writer import ArchiveWriter
+from gateway.bootstrap.identity import new_writer_id, now_us
+from gateway.core.routes import Rollout, VersionFacts
+from gateway.evaluator import Evaluator, lock_state
+from gateway.journal.writer import JournalWriter
+from gateway.judge.archive_judge import ArchiveJudge
+from gateway.ports import ControlStore, Registration
+from gateway.serving.clock import read_clock
+from gateway.settings import Settings
+from gateway.shadow.cursors import Cursor, Cursors
+from gateway.shadow.lane import Lane
+from gateway.shadow.runner import Runner
+from gateway.stores.sql import open_store
+from gateway.telemetry.otel import SpanSink, span_sink
+
+_RUNNER_COMMAND = (sys.executable, "-m", "gateway.runtimes.runner")
+
+
+class EvaluatorHost:
+    """Runs the Evaluator in a thread of its own process, at the lowest priority."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._stopping = threading.Event()
+        self._evaluator: Evaluator | None = None
+        self._thread = threading.Thread(target=self._run, name="evaluator", daemon=True)
+
+    def start(self) -> None:
+        """Step back behind everything else, and begin."""
+        os.setpriority(os.PRIO_PROCESS, 0, 19)
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End after the work under way."""
+        self._stopping.set()
+        if self._evaluator is not None:
+            self._evaluator.stop()
+        self._thread.join(timeout=10)
+
+    def _run(self) -> None:
+        try:
+            self._evaluate()
+        except BaseException:
+            # A process whose only thread of work is dead must not look alive: the host
+            # starts another one.
+            traceback.print_exc()
+            os._exit(1)
+
+    def _evaluate(self) -> None:
+        state = self._settings.state
+        if lock_state(state / "evaluator.lock", stopping=self._stopping) is None:
+            return
+        store = open_store(self._settings.store_url)
+        spans = span_sink()
+        self._evaluator = build_evaluator(self._settings, store, spans=spans)
+        self._evaluator.run()
+        if spans is not None:
+            spans.close()
+
+
+def build_evaluator(
+    settings: Settings, store: ControlStore, *, spans: SpanSink | None
+) -> Evaluator:
+    """The Evaluator over one state folder."""
+    state = settings.state
+
+    def make_runner(facts: VersionFacts) -> Runner:
+        return Runner(
+            facts,
+            command=_RUNNER_COMMAND,
+            root=str(settings.models),
+            memory_bytes=settings.shadow_memory_bytes,
+            cpu_limit_s=settings.shadow_time_limit_s,
+        )
+
+    def make_lane(registration: Registration, cursor: Cursor) -> Lane:
+        return Lane(
+            registration,
+            sources=state / "journal",
+            journal=JournalWriter(state / "shadow", writer_id=new_writer_id()),
+            rollout_at=lambda epoch: store.rollout(registration.endpoint, epoch=epoch),
+            make_runner=make_runner,
+            cursor=cursor,
+        )
+
+    return Evaluator(
+        state=state,
+        store=store,
+        archive=ArchiveWriter(state / "archive"),
+        cursors=Cursors(state / "shadow"),
+        make_lane=make_lane,
+        judge=ArchiveJudge(state / "archive", store),
+        clock_us=lambda rollout: _endpoint_clock_us(state, rollout),
+        sinks=() if spans is None else (spans,),
+        flush_every_s=settings.flush_every_s,
+    )
+
+
+def _endpoint_clock_us(state: Path, rollout: Rollout) -> int:
+    if rollout.rules.event_time == "client":
+        return read_clock(state / "clock" / rollout.endpoint)
+    return now_us()

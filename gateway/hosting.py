@@ -1,0 +1,51 @@
+"""Starting the server: BentoML hosts our services, under an environment made from settings."""
+
+from __future__ import annotations
+
+import os
+from ipaddress import ip_address
+from pathlib import Path
+
+from gateway.settings import Settings
+
+
+def serve(*, host: str, port: int, workers: int, settings: Settings) -> None:
+    """Serve until a signal: BentoML with our services, which prepare the state first."""
+    os.environ.update(_environment(settings, workers))
+    if is_loopback(host):
+        os.environ.setdefault("AUDITION_OPEN_INFERENCE", "true")
+    # BentoML reads the environment when it is imported, and the service reads `workers` from it.
+    from _bentoml_impl.server import serve_http  # noqa: PLC0415
+
+    from gateway.service import Gateway  # noqa: PLC0415
+
+    Gateway.inject_config()  # type: ignore[attr-defined]
+    server = serve_http(
+        "gateway.service:Gateway",
+        working_dir=str(Path(__file__).parent.parent),
+        host=host,
+        port=port,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=20,
+    )
+    server.stop()
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach `host`; a name other than localhost may be any."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _environment(settings: Settings, workers: int) -> dict[str, str]:
+    state = settings.state.absolute()
+    return {
+        "AUDITION_STATE": str(state),
+        "AUDITION_MODELS": str(settings.models.absolute()),
+        "AUDITION_WORKERS": str(workers),
+        # Each server wipes the metrics folder below it, so two servers must not share one.
+        "BENTOML_HOME": str(state / "bentoml"),
+        "BENTOML_DO_NOT_TRACK": "True",
+    }
