@@ -211,6 +211,36 @@ def test_a_row_read_too_late_is_never_judged(tmp_path: Path) -> None:
     assert (state.evidence.benefit.n, state.accounting.late) == (1, 1)
 
 
+def test_a_late_row_opens_no_window_in_any_later_pass(tmp_path: Path) -> None:
+    """It was found late before its entity's turn came; that must be remembered until then."""
+    fixed = _terms("parameter")
+    rows = [
+        Row(1, 0, RIGHT, WRONG, entity="a", labels=TRUE),
+        Row(2, 3, WRONG, RIGHT, entity="a", labels=TRUE),
+    ]
+    frames = _frames(rows, fixed)
+    write(tmp_path, frames)
+    passes = [Pass(10, {}), Pass(11, {"w0": 40}), Pass(17, {"w0": 40}), Pass(18, {"w0": 40})]
+    state = judged(tmp_path, registration(fixed), passes[:3])
+    assert (state.evidence.benefit.n, state.accounting.late) == (0, 1)
+    state = judged(tmp_path, registration(fixed), passes)
+    assert _dict(state.evidence.benefit) == {ONE: 1}
+    _agrees(state, rows, frames, passes, fixed)
+
+
+def test_a_closed_entity_never_counts_again(tmp_path: Path) -> None:
+    """Its later rows are after its window, however far back its first row is."""
+    fixed = _terms("parameter")
+    rows = [Row(n, at_s, WRONG, RIGHT, entity="a", labels=(Label(1.0, at_s, at_s),))
+            for n, at_s in enumerate((0, 4, 6, 60))]  # fmt: skip
+    frames = _frames(rows, fixed)
+    write(tmp_path, frames)
+    passes = [Pass(cut_s, _ends(frames)) for cut_s in (20, 30, 75, END_S)]
+    state = judged(tmp_path, registration(fixed), passes)
+    assert _dict(state.evidence.benefit) == {ONE: 1}
+    assert (state.evidence.counts.rows, state.evidence.counts.after_window) == (2, 2)
+
+
 def test_only_rows_of_the_registration_count(tmp_path: Path) -> None:
     """Earlier traffic, and shadow runs of another registration, prove nothing here."""
     fixed = _terms("row")
