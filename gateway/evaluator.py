@@ -23,7 +23,7 @@ from gateway.core.routes import Rollout
 from gateway.errors import StoreUnavailable
 from gateway.journal.reader import JournalTail, end_offset, is_sealed, writer_ids
 from gateway.judge.archive_judge import ArchiveJudge, as_json
-from gateway.ports import ControlStore, EvaluatorReport, Registration
+from gateway.ports import Checkpoint, ControlStore, EvaluatorReport, Registration
 from gateway.shadow.cursors import Cursor, Cursors
 from gateway.shadow.lane import Lane
 
@@ -57,6 +57,7 @@ class Evaluator:
         cursors: Cursors,
         make_lane: Callable[[Registration, Cursor], Lane],
         judge: ArchiveJudge,
+        act: Callable[[Rollout, Registration, Checkpoint], str],
         clock_us: Callable[[Rollout], int],
         sinks: Iterable[Callable[[Record], None]] = (),
         flush_every_s: float = 1.0,
@@ -68,6 +69,7 @@ class Evaluator:
         self._cursors = cursors
         self._make_lane = make_lane
         self._judge = judge
+        self._act = act
         self._clock_us = clock_us
         self._sinks = tuple(sinks)
         self._flush_every_s = flush_every_s
@@ -226,6 +228,8 @@ class Evaluator:
         checkpoint = self._judge.judge(registration, waiting.cut_us, waiting.ends)
         if checkpoint is not None:
             self._store.add_checkpoint(checkpoint)
+            rollout = self._rollouts[registration.endpoint]
+            self.problem = self._act(rollout, registration, checkpoint) or self.problem
         self._judged[key] = self._passes.pop(key)
 
     def _next_pass(self, key: _Key, registration: Registration) -> _Pass | None:

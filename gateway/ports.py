@@ -62,6 +62,7 @@ class WorkerReport(msgspec.Struct, frozen=True):
     epochs: dict[str, int]
     loaded: dict[str, list[str]]  # endpoint → digests that are loaded and warm
     problem: str = ""
+    unrecorded_rows: int = 0  # answered without a record, where the operator allows that
 
 
 class EvaluatorReport(msgspec.Struct, frozen=True):

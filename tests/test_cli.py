@@ -194,6 +194,7 @@ def _judge(gateway: Gateway, kind: str) -> None:
         "n": 40,
     }
     evidence = b'{"evidence":{"counts":{"rows":90,"labelled":80}},"accounting":{"late":1}}'
+    gateway.store.report_evaluator(EvaluatorReport(1_700_000_000_000_000, 1, msgspec.Raw(b"{}")))
     gateway.store.add_checkpoint(
         Checkpoint(
             "demo", 1, 1, 1, 1, {}, msgspec.Raw(evidence), msgspec.Raw(msgspec.json.encode(verdict))

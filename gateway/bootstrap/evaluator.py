@@ -6,15 +6,20 @@ import os
 import sys
 import threading
 import traceback
+from functools import partial
 from pathlib import Path
 
 from gateway.archive.writer import ArchiveWriter
 from gateway.bootstrap.identity import new_writer_id, now_us
 from gateway.core.routes import Rollout, VersionFacts
 from gateway.evaluator import Evaluator, lock_state
+from gateway.journal.reader import live_writers
 from gateway.journal.writer import JournalWriter
 from gateway.judge.archive_judge import ArchiveJudge
+from gateway.judge.controller import act
+from gateway.judge.operations import Operations
 from gateway.ports import ControlStore, Registration
+from gateway.runtimes.repository import ModelRepository
 from gateway.serving.clock import read_clock
 from gateway.settings import Settings
 from gateway.shadow.cursors import Cursor, Cursors
@@ -101,9 +106,19 @@ def build_evaluator(
         cursors=Cursors(state / "shadow"),
         make_lane=make_lane,
         judge=ArchiveJudge(state / "archive", store),
+        act=partial(act, _operations(settings, store)),
         clock_us=lambda rollout: _endpoint_clock_us(state, rollout),
         sinks=() if spans is None else (spans,),
         flush_every_s=settings.flush_every_s,
+    )
+
+
+def _operations(settings: Settings, store: ControlStore) -> Operations:
+    return Operations(
+        store,
+        clock_us=now_us,
+        live_workers=lambda: live_writers(settings.state / "journal"),
+        repository=ModelRepository(settings.models),
     )
 
 

@@ -12,7 +12,7 @@ from gateway.archive.label_index import LabelIndex
 from gateway.bootstrap.identity import new_writer_id, now_us
 from gateway.core.access import Right, require_right
 from gateway.core.routes import VersionFacts
-from gateway.errors import InvalidInput, Unauthenticated
+from gateway.errors import Forbidden, InvalidInput, Unauthenticated
 from gateway.journal.reader import live_writers
 from gateway.journal.writer import JournalWriter
 from gateway.judge.operations import Operations
@@ -56,6 +56,7 @@ class WorkerApp:
             writer_id=self._journal.writer_id,
             pid=os.getpid(),
             host=socket.gethostname(),
+            unrecorded_rows=lambda: self._dataplane.unrecorded_rows,
         )
         self._dataplane = DataPlane(
             journal=self._journal,
@@ -182,6 +183,8 @@ class _Access:
             self._authenticator.identify, _text(headers.get(b"authorization"))
         )
         require_right(key, "label", endpoint=None)
+        if key.endpoints:
+            raise Forbidden("labels name no endpoint; use a label key that covers all of them")
         return key.name
 
 

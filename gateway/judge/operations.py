@@ -31,6 +31,7 @@ from gateway.judge import registrations as opening
 from gateway.judge.access_keys import NewKey, create_key
 from gateway.judge.acknowledgement import LiveWorkers, require_loaded, wait_acknowledged
 from gateway.judge.changes import Change, Intent, ModelRepository, Opened
+from gateway.judge.freshness import require_fresh_evidence
 from gateway.judge.status import (
     Document,
     endpoint_decisions,
@@ -169,6 +170,8 @@ class Operations:
         step(rollout, draft)
         opened = self._reopened(rollout, version, earned=0 if is_forced else 1)
         registration = rollout.challengers[version].registration
+        if not is_forced and self._store.checkpoints(endpoint, registration, latest_only=True):
+            require_fresh_evidence(self._store, now_us=self._clock_us())
         return self._commit(
             rollout,
             msgspec.structs.replace(draft, stay=opening.challengers_of(rollout, opened)),

@@ -33,10 +33,12 @@ class Watch:
         writer_id: str,
         pid: int,
         host: str,
+        unrecorded_rows: Callable[[], int],
     ) -> None:
         self._store = store
         self._routes = routes
         self._load = load
+        self._unrecorded_rows = unrecorded_rows
         self._writer_id, self._pid, self._host = writer_id, pid, host
         self._models: dict[str, OnnxModel] = {}
         self._problems: dict[str, str] = {}
@@ -109,5 +111,6 @@ class Watch:
                     for name, table in tables.items()
                 },
                 problem="; ".join(self._problems.values()),
+                unrecorded_rows=self._unrecorded_rows(),
             )
         )

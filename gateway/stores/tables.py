@@ -83,6 +83,7 @@ workers = Table(
     Column("epochs", Text, nullable=False),
     Column("loaded", Text, nullable=False),
     Column("problem", Text, nullable=False),
+    Column("unrecorded_rows", Integer, nullable=False),
 )
 
 #: One row, whose key is always 1.

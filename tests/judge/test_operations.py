@@ -66,6 +66,7 @@ class Desk:
         """Let the judge say something of a registration."""
         number = len(self.store.checkpoints("demo", registration)) + 1
         verdict = {"kind": kind, "reasons": [f"superiority: {kind}"], "n": 40}
+        self.store.report_evaluator(EvaluatorReport(self.now_us, 1, msgspec.Raw(b"{}")))
         self.store.add_checkpoint(
             Checkpoint(
                 endpoint="demo",
@@ -468,3 +469,27 @@ def test_a_key_is_made_once_and_known_by_its_digest(desk: Desk) -> None:
         desk.operations.create_key(name="x", role="root")
     with pytest.raises(InvalidName):
         desk.operations.create_key(name="no name", role="view")
+
+
+def test_a_promotion_on_stale_evidence_is_refused(desk: Desk) -> None:
+    """A verdict whose Evaluator went silent an hour ago may be about other traffic."""
+    desk.challenge("2")
+    desk.report(epoch=desk.rollout().epoch)
+    desk.say(1, "PROMOTE")
+    desk.now_us += 3_600_000_000
+    with pytest.raises(Refused, match="last reported 3600 s ago"):
+        desk.operations.promote("demo", "2", intent=desk.intent())
+    desk.operations.promote("demo", "2", intent=desk.intent(), is_forced=True)
+
+
+def test_a_promotion_is_refused_while_answers_went_unrecorded(desk: Desk) -> None:
+    """Rows that were answered without a record are holes in the evidence."""
+    desk.challenge("2")
+    desk.say(1, "PROMOTE")
+    digests = [facts(version).digest for version in "123"]
+    epochs = {"demo": desk.rollout().epoch}
+    desk.store.report_worker(
+        WorkerReport(WORKER, 1, "h", desk.now_us, epochs, {"demo": digests}, unrecorded_rows=7)
+    )
+    with pytest.raises(Refused, match="7 rows were answered without a record"):
+        desk.operations.promote("demo", "2", intent=desk.intent())

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from gateway.judge.operations import Operations
-from gateway.ports import Checkpoint, WorkerReport
+from gateway.ports import Checkpoint, EvaluatorReport, WorkerReport
 from gateway.protocols.admin_http import GuardedRoute, admin_routes, build_admin
 from gateway.protocols.admin_routes import AdminRoutes, Limits
 from gateway.protocols.authentication import Authenticator
@@ -187,6 +187,7 @@ def test_the_whole_story_by_http(site: Site) -> None:
     early = site.ask("POST", f"{ONE}/promotions", {"version": "2"})
     assert early.status_code == 409 and "nothing yet" in early.json()["error"]
     verdict = msgspec.Raw(b'{"kind":"PROMOTE"}')
+    site.store.report_evaluator(EvaluatorReport(1_000_000, 1, msgspec.Raw(b"{}")))
     site.store.add_checkpoint(
         Checkpoint("demo", 1, 1, 1, 1, {}, msgspec.Raw(b'{"counts":{}}'), verdict)
     )
