@@ -7,7 +7,10 @@ hold is null in NDJSON; a list or bytes in CSV are JSON and base64.
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 import msgspec
@@ -19,6 +22,7 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 from gateway.archive.inference import chunks, inference_table
 from gateway.archive.tables import ArchiveReader
 from gateway.core.registration import EventTime
+from gateway.errors import CorruptArchive
 
 Format = Literal["parquet", "csv", "ndjson"]
 
@@ -127,3 +131,34 @@ class _Stream:
     def close(self) -> None:
         """The sink is whoever's that opened it."""
         self.closed = True
+
+
+def main(arguments: list[str]) -> int:
+    """`FOLDER ENDPOINT FORMAT MATURITY_US EVENT_TIME`: the export on standard output.
+
+    A process of its own, so that a worker carries neither DuckDB nor the memory of a query,
+    and behind everything else on the machine.
+    """
+    folder, endpoint, form, maturity_us, event_time = arguments
+    os.nice(19)
+    try:
+        with ArchiveReader(Path(folder)) as reader:
+            export(
+                reader,
+                endpoint,
+                msgspec.convert(form, Format),
+                sys.stdout.buffer,
+                maturity_us=int(maturity_us),
+                event_time=msgspec.convert(event_time, EventTime),
+            )
+            sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        return 1  # whoever asked has gone
+    except CorruptArchive as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
