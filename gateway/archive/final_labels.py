@@ -7,6 +7,10 @@ label that nobody dated was observed when it was received.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
+from gateway.archive.manifest import ArchiveFile
+from gateway.archive.tables import ArchiveReader, overlaps
 from gateway.core.registration import EventTime
 
 
@@ -51,3 +55,22 @@ def final_labels(labels: str, rows: str, *, maturity_us: int, event_time: EventT
             GROUP BY l.prediction_id, l.row
         )
     )"""
+
+
+def latest_observation_us(
+    reader: ArchiveReader, endpoint: str, files: Collection[ArchiveFile]
+) -> int:
+    """The latest `observed_at` in these label files that is about the endpoint; 0 if none is."""
+    paths = {file.path for file in files}
+    ids = (
+        min(file.prediction_ids[0] for file in files),
+        max(file.prediction_ids[1] for file in files),
+    )
+    labels = reader.scan("labels", "", lambda file: file.path in paths)
+    predictions = reader.scan("predictions", endpoint, overlaps(ids))
+    (found,) = reader.table(
+        f"""SELECT coalesce(max(epoch_us(l.observed_at)), 0) AS latest
+            FROM {labels} AS l SEMI JOIN {predictions} AS p ON p.prediction_id = l.prediction_id"""
+    ).to_pylist()
+    latest: int = found["latest"]
+    return latest

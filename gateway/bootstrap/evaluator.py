@@ -20,7 +20,7 @@ from gateway.judge.controller import act
 from gateway.judge.operations import Operations
 from gateway.ports import ControlStore, Registration
 from gateway.runtimes.repository import ModelRepository
-from gateway.serving.clock import read_clock
+from gateway.serving.clock import EventClock, read_clock
 from gateway.settings import Settings
 from gateway.shadow.cursors import Cursor, Cursors
 from gateway.shadow.lane import Lane
@@ -79,6 +79,7 @@ def build_evaluator(
 ) -> Evaluator:
     """The Evaluator over one state folder."""
     state = settings.state
+    judge = ArchiveJudge(state / "archive", store)
 
     def make_runner(facts: VersionFacts) -> Runner:
         return Runner(
@@ -105,9 +106,9 @@ def build_evaluator(
         archive=ArchiveWriter(state / "archive"),
         cursors=Cursors(state / "shadow"),
         make_lane=make_lane,
-        judge=ArchiveJudge(state / "archive", store),
+        judge=judge,
         act=partial(act, _operations(settings, store)),
-        clock_us=lambda rollout: _endpoint_clock_us(state, rollout),
+        clock_us=_Clock(state / "clock", judge).now_us,
         sinks=() if spans is None else (spans,),
         flush_every_s=settings.flush_every_s,
     )
@@ -122,7 +123,22 @@ def _operations(settings: Settings, store: ControlStore) -> Operations:
     )
 
 
-def _endpoint_clock_us(state: Path, rollout: Rollout) -> int:
-    if rollout.rules.event_time == "client":
-        return read_clock(state / "clock" / rollout.endpoint)
-    return now_us()
+class _Clock:
+    """The clock of an endpoint: this machine's, or the latest time that was sent to it."""
+
+    def __init__(self, folder: Path, judge: ArchiveJudge) -> None:
+        self._folder = folder
+        self._judge = judge
+        self._by_labels: dict[str, EventClock] = {}
+
+    def now_us(self, rollout: Rollout) -> int:
+        """Labels move the clock too, once they are joined to the predictions they are of."""
+        if rollout.rules.event_time != "client":
+            return now_us()
+        endpoint = rollout.endpoint
+        if endpoint not in self._by_labels:
+            self._by_labels[endpoint] = EventClock(
+                self._folder / endpoint, writer_id="labels", tolerance_us=0
+            )
+        self._by_labels[endpoint].advance(self._judge.observed_until_us(endpoint))
+        return read_clock(self._folder / endpoint)

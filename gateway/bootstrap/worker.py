@@ -136,13 +136,16 @@ class WorkerApp:
         return clock
 
     def _admit_label_time(self, observed_at_us: int) -> None:
-        """A label names no endpoint, so any endpoint's clock may admit its time."""
+        """A label names no endpoint, so any endpoint's clock may admit its time.
+
+        It moves none: only where it is joined to its prediction is known whose time it is.
+        """
         refusal: InvalidInput | None = None
         for endpoint, table in self._routes.tables.items():
             if table.rules.event_time != "client":
                 return
             try:
-                self._clock_of(endpoint).admit("observed_at", observed_at_us)
+                self._clock_of(endpoint).check("observed_at", observed_at_us)
             except InvalidInput as error:
                 refusal = error
             else:

@@ -38,7 +38,7 @@ def serve(
 
     `audition serve --workers 2 --models models --state state`
     """
-    from gateway.bootstrap.hosting import serve as serve_gateway  # noqa: PLC0415
+    from gateway.hosting import serve as serve_gateway  # noqa: PLC0415
     from gateway.settings import load_settings  # noqa: PLC0415
 
     if not is_loopback(host):

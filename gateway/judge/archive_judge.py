@@ -10,6 +10,7 @@ import msgspec
 
 from gateway.archive.books import Books, LabelBooks, books, label_books
 from gateway.archive.comparisons import Scope
+from gateway.archive.final_labels import latest_observation_us
 from gateway.archive.tables import ArchiveReader
 from gateway.core.routes import Rollout
 from gateway.judge.evaluation import evaluate, says_the_same
@@ -23,6 +24,8 @@ class ArchiveJudge:
         self._reader = ArchiveReader(folder)
         self._store = store
         self._rollouts: dict[tuple[str, int], Rollout] = {}
+        self._seen_labels: dict[str, set[str]] = {}
+        self._observed_us: dict[str, int] = {}
 
     def judge(
         self, registration: Registration, cut_us: int, covered: Mapping[str, int]
@@ -43,6 +46,20 @@ class ArchiveJudge:
             at_us=time.time_ns() // 1000,
         )
         return None if says_the_same(previous, checkpoint) else checkpoint
+
+    def observed_until_us(self, endpoint: str) -> int:
+        """The latest observation among the labels of the endpoint's predictions; 0 without any.
+
+        Only label files that were not looked at before are read.
+        """
+        self._reader.refresh()
+        seen = self._seen_labels.setdefault(endpoint, set())
+        fresh = [file for file in self._reader.files("labels", "") if file.path not in seen]
+        if fresh:
+            latest = latest_observation_us(self._reader, endpoint, fresh)
+            self._observed_us[endpoint] = max(self._observed_us.get(endpoint, 0), latest)
+            seen.update(file.path for file in fresh)
+        return self._observed_us.get(endpoint, 0)
 
     def books(self, registration: Registration) -> Books:
         """What became of every row of the registration, over the whole archive."""

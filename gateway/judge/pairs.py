@@ -9,6 +9,8 @@ labels are those of core/observations.py.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]
@@ -95,7 +97,7 @@ def _numbers(table: pa.Table, terms: Terms) -> tuple[Floats, Floats, Floats, int
     """Both predictions and the label as numbers, NaN where there is none; unreadable labels."""
     outputs = [table[f"{role}_output"] for role in ("champion", "challenger")]
     if pa.types.is_string(outputs[0].type):
-        champion, challenger, label = _codes([*outputs, table["label_text"]])
+        champion, challenger, label = codes([*outputs, table["label_text"]])
         return champion, challenger, label, _number(_is_there(table["label"]))
     champion, challenger = (_predictions(output, terms) for output in outputs)
     label = table["label"].to_numpy().astype(np.float64)
@@ -104,22 +106,28 @@ def _numbers(table: pa.Table, terms: Terms) -> tuple[Floats, Floats, Floats, int
 
 
 def _predictions(lists: pa.ChunkedArray, terms: Terms) -> Floats:
-    """What the metric reads of lists of numbers, float64[n]; NaN where there is none.
-
-    Each row by its own width, so that it reads the same whatever rows are judged with it.
-    """
+    """What the metric reads of lists of numbers, float64[n]; NaN where there is none."""
     reads, reading = metrics.by_name(terms.metric).reads, terms.prediction.reading
+    return by_width(
+        lists, lambda rows: read(rows, reading, reads, threshold=terms.prediction.threshold)
+    )
+
+
+def by_width(lists: pa.ChunkedArray, read_rows: Callable[[Floats], Floats]) -> Floats:
+    """`read_rows` of lists of numbers, float64[n]; NaN where there is no list or an empty one.
+
+    Each row is read by its own width, so that it reads the same whatever rows are with it.
+    """
     widths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy()
-    predictions = np.full(len(widths), np.nan)
+    found = np.full(len(widths), np.nan)
     for width in np.unique(widths[widths > 0]):
         rows = widths == width
         numbers = lists.filter(pa.array(rows)).combine_chunks().flatten()
-        matrix = numbers.to_numpy(zero_copy_only=False).reshape(-1, width)
-        predictions[rows] = read(matrix, reading, reads, threshold=terms.prediction.threshold)
-    return predictions
+        found[rows] = read_rows(numbers.to_numpy(zero_copy_only=False).reshape(-1, width))
+    return found
 
 
-def _codes(columns: list[pa.ChunkedArray]) -> list[Floats]:
+def codes(columns: list[pa.ChunkedArray]) -> list[Floats]:
     """Texts as numbers that are equal where the texts are; NaN where there is none."""
     chunks = [chunk for column in columns for chunk in column.chunks]
     indices = (

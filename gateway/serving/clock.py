@@ -28,26 +28,29 @@ class EventClock:
         with path.open("r+b") as file:
             self._memory = mmap.mmap(file.fileno(), _TIME.size)
         self.now_us = 0
-        self._set(read_clock(folder))
+        self.advance(read_clock(folder))
 
     def admit(self, field: str, time_us: int) -> None:
         """Move the clock. Raises InvalidInput for a time too far ahead of it."""
-        now_us = self.now_us
-        if time_us <= now_us:
-            return
-        if time_us > now_us + self._tolerance_us:
-            self._set(read_clock(self._folder))
-            now_us = self.now_us
-            if now_us and time_us > now_us + self._tolerance_us:
-                raise InvalidInput(
-                    field,
-                    f"the time is more than {self._tolerance_us // 1_000_000} s ahead of the "
-                    "endpoint's clock, which is the latest time it has been sent; check the "
-                    "client's clock (or raise clock_tolerance in the endpoint file)",
-                )
-        self._set(time_us)
+        if time_us > self.now_us:
+            self.check(field, time_us)
+            self.advance(time_us)
 
-    def _set(self, time_us: int) -> None:
+    def check(self, field: str, time_us: int) -> None:
+        """Raise InvalidInput for a time too far ahead; the clock stays where it is."""
+        if time_us <= self.now_us + self._tolerance_us:
+            return
+        self.advance(read_clock(self._folder))
+        if self.now_us and time_us > self.now_us + self._tolerance_us:
+            raise InvalidInput(
+                field,
+                f"the time is more than {self._tolerance_us // 1_000_000} s ahead of the "
+                "endpoint's clock, which is the latest time it has been sent; check the "
+                "client's clock (or raise clock_tolerance in the endpoint file)",
+            )
+
+    def advance(self, time_us: int) -> None:
+        """Move the clock; it never goes back."""
         if time_us > self.now_us:
             self.now_us = time_us
             _TIME.pack_into(self._memory, 0, time_us)
