@@ -129,7 +129,7 @@ class Story:
         )
         self._console.print(f"[green]PROMOTE: version {version} is the champion now, because")
         for reason in verdict["reasons"]:
-            self._console.print(f"  {reason}", highlight=False)
+            self._console.print(f"  {reason}", highlight=False, soft_wrap=True)
         # Two at once, each with a registration and a level of its own.
         self._challenge("3")
         self._challenge("4")
@@ -174,7 +174,7 @@ class Story:
                 highlight=False,
             )
             for reason in verdict["reasons"]:
-                self._console.print(f"  {reason}", highlight=False)
+                self._console.print(f"  {reason}", highlight=False, soft_wrap=True)
 
     def _failures(self) -> list[str]:
         failures = []

@@ -16,7 +16,14 @@ def min_duration(case: Case) -> Gate:
         return _gate("undecided", None, least_s, n, "the endpoint's clock has not started")
     watched_s = max(0.0, (case.clock_at_us - case.opened_at_us) / 1e6)
     outcome: Outcome = "passed" if n and watched_s >= least_s else "undecided"
-    return _gate(outcome, watched_s, least_s, n, f"watched {watched_s:.0f} s of {least_s} s")
+    return _gate(outcome, watched_s, least_s, n, f"watched {_shown(watched_s)} of {_shown(least_s)}")
+
+
+def _shown(duration_s: float) -> str:
+    for unit, unit_s in (("days", 86_400), ("hours", 3_600)):
+        if duration_s >= unit_s:
+            return f"{duration_s / unit_s:.3g} {unit}"
+    return f"{duration_s:.0f} s"
 
 
 def _gate(outcome: Outcome, figure: float | None, threshold: int, n: int, why: str) -> Gate:
