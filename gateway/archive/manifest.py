@@ -24,7 +24,8 @@ class ArchiveFile(msgspec.Struct, frozen=True, omit_defaults=True):
     """One Parquet file. Ranges are (least, greatest) over its rows, None where no row has one.
 
     `tensors` are the SQL types of its `inputs.<name>` and `outputs.<name>` columns in order;
-    `sources` the first and the last `source_end` of each journal writer in it.
+    `sources` the first and the last `source_end` of each journal writer in it, `entities` the
+    least and the greatest entity.
     """
 
     dataset: Dataset
@@ -36,6 +37,7 @@ class ArchiveFile(msgspec.Struct, frozen=True, omit_defaults=True):
     tensors: dict[str, str] = {}
     accepted_at_us: Range | None = None
     occurred_at_us: Range | None = None
+    entities: tuple[str, str] | None = None
 
 
 class Manifest(msgspec.Struct, frozen=True):

@@ -35,6 +35,7 @@ class ArchiveReader:
         """Raises CorruptArchive. A folder without an archive reads as an empty one."""
         self._folder = folder
         self._manifest = manifests.load(folder)
+        self._types: dict[tuple[Dataset, str], dict[str, str]] = {}
         self._connection = duckdb.connect(
             ":memory:",
             config={
@@ -66,6 +67,7 @@ class ArchiveReader:
     def refresh(self) -> None:
         """See what was flushed since."""
         self._manifest = manifests.load(self._folder)
+        self._types.clear()
 
     @property
     def manifest(self) -> Manifest:
@@ -82,6 +84,11 @@ class ArchiveReader:
 
     def types(self, dataset: Dataset, endpoint: str) -> dict[str, str]:
         """Column → SQL type, over all files: the fixed columns, then the tensors by name."""
+        if (dataset, endpoint) not in self._types:
+            self._types[dataset, endpoint] = self._united(dataset, endpoint)
+        return self._types[dataset, endpoint]
+
+    def _united(self, dataset: Dataset, endpoint: str) -> dict[str, str]:
         tensors: dict[str, str] = {}
         for file in self.files(dataset, endpoint):
             for name, kind in file.tensors.items():

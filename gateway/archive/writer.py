@@ -183,6 +183,7 @@ def _described(dataset: Dataset, endpoint: str, path: str, table: pa.Table) -> A
         tensors={field.name: sql_type(field.type) for field in tensors},
         accepted_at_us=_instants(table["accepted_at"]) if is_prediction else None,
         occurred_at_us=_instants(table["occurred_at"]) if is_prediction else None,
+        entities=_range(table["entity"]) if is_prediction else None,
     )
 
 

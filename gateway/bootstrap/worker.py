@@ -13,8 +13,9 @@ from gateway.bootstrap.identity import new_writer_id, now_us
 from gateway.core.access import Right, require_right
 from gateway.core.routes import VersionFacts
 from gateway.errors import Forbidden, InvalidInput, Unauthenticated
-from gateway.journal.reader import live_writers
+from gateway.journal.reader import end_offset, live_writers, writer_ids
 from gateway.journal.writer import JournalWriter
+from gateway.judge.coverage import wait_archived
 from gateway.judge.operations import Operations
 from gateway.ports import Key
 from gateway.protocols.admin_http import build_admin
@@ -22,6 +23,7 @@ from gateway.protocols.admin_routes import Limits
 from gateway.protocols.app import Routed
 from gateway.protocols.asgi import Application, Headers, Receive, Scope, Send
 from gateway.protocols.authentication import Authenticator
+from gateway.protocols.export_http import export_routes
 from gateway.protocols.labels_http import LabelsApp
 from gateway.protocols.oip_http import InferenceApp
 from gateway.runtimes.onnx import OnnxModel
@@ -35,6 +37,8 @@ from gateway.serving.watch import Watch
 from gateway.settings import Settings
 from gateway.stores.sql import open_store
 from gateway.telemetry.prometheus import MetricsSink
+
+_EXPORT_WAITS_S = 30.0
 
 
 class WorkerApp:
@@ -85,6 +89,11 @@ class WorkerApp:
             admin=build_admin(
                 self._operations(repository),
                 authenticator.identify,
+                export_routes(
+                    settings.state / "archive",
+                    rules_of=lambda endpoint: self._store.rollout(endpoint).rules,
+                    covered_now=self._covered_now,
+                ),
                 limits=Limits(
                     upload_folder=settings.state / "uploads", model_bytes=settings.max_model_bytes
                 ),
@@ -152,6 +161,11 @@ class WorkerApp:
                 return
         if refusal is not None:
             raise refusal
+
+    async def _covered_now(self) -> None:
+        root = self._state / "journal"
+        ends = {writer_id: end_offset(root / writer_id) for writer_id in writer_ids(root)}
+        await asyncio.to_thread(wait_archived, self._store, ends, within_s=_EXPORT_WAITS_S)
 
     def _operations(self, repository: ModelRepository) -> Operations:
         return Operations(

@@ -60,7 +60,8 @@ class Board:
         self._status = status
         self.update()
         if self._live is None:
-            self._console.print(_week_line(number, status, self._traffic), highlight=False, soft_wrap=True)
+            line = _week_line(number, status, self._traffic)
+            self._console.print(line, highlight=False, soft_wrap=True)
 
     def _facts(self) -> Table:
         traffic = self._traffic

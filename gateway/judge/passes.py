@@ -245,15 +245,17 @@ def _keep_windows(
 ) -> None:
     """Hold the entities seen lately as `windows`; `start` is NULL where it was used before."""
 
-    def rows(after_us: int, upto_us: int) -> str:
+    def rows(after_us: int, upto_us: int, keep: Keep) -> str:
         within = f"{scope.event_us} > {after_us} AND {scope.event_us} <= {upto_us}"
-        found = prediction_rows(reader, scope, where=within, keep=_at(scope, after_us, upto_us))
+        found = prediction_rows(reader, scope, where=within, keep=keep)
         return f"""(SELECT entity, event_us FROM {found} WHERE standing = 'wanted'
             AND entity IS NOT NULL AND NOT {_is_late(ranges, span.maturity_us)})"""
 
-    recent = rows(span.windows_after_us, span.upto_us)
+    after_us, upto_us = span.windows_after_us, span.upto_us
+    recent = rows(after_us, upto_us, _at(scope, after_us, upto_us))
     reader.keep_as("recent", f"SELECT entity, min(event_us) AS start FROM {recent} GROUP BY entity")
-    before = rows(_BEGINNING_US, span.windows_after_us)
+    earlier, same = _at(scope, _BEGINNING_US, after_us), _same_entities(reader)
+    before = rows(_BEGINNING_US, after_us, lambda file: earlier(file) and same(file))
     reader.keep_as(
         "windows",
         f"""SELECT entity, CASE WHEN entity IN (
@@ -310,6 +312,23 @@ def _at(scope: Scope, after_us: int, upto_us: int) -> Keep:
     def keep(file: ArchiveFile) -> bool:
         times = file.occurred_at_us if by_client else file.accepted_at_us
         return times is not None and times[0] <= upto_us and times[1] > after_us
+
+    return keep
+
+
+def _same_entities(reader: ArchiveReader) -> Keep:
+    """Keep files that may hold an entity seen lately."""
+    (found,) = reader.table(
+        "SELECT min(entity) AS least, max(entity) AS greatest FROM recent"
+    ).to_pylist()
+
+    def keep(file: ArchiveFile) -> bool:
+        return (
+            file.entities is not None
+            and found["least"] is not None
+            and file.entities[0] <= found["greatest"]
+            and file.entities[1] >= found["least"]
+        )
 
     return keep
 

@@ -16,7 +16,8 @@ def min_duration(case: Case) -> Gate:
         return _gate("undecided", None, least_s, n, "the endpoint's clock has not started")
     watched_s = max(0.0, (case.clock_at_us - case.opened_at_us) / 1e6)
     outcome: Outcome = "passed" if n and watched_s >= least_s else "undecided"
-    return _gate(outcome, watched_s, least_s, n, f"watched {_shown(watched_s)} of {_shown(least_s)}")
+    why = f"watched {_shown(watched_s)} of {_shown(least_s)}"
+    return _gate(outcome, watched_s, least_s, n, why)
 
 
 def _shown(duration_s: float) -> str:
