@@ -21,7 +21,7 @@ def gateway_target(name: str, *, endpoint: str, models: Path, state: Path, bodie
     """One worker over a model repository and a state folder of its own."""
     return Target(
         name=name,
-        command=python("-m", "loadtests.servers.gateway", "{port}"),
+        command=python("-m", "gateway.cli", "serve", "--port", "{port}"),
         path=f"/v2/models/{endpoint}/infer",
         bodies=bodies,
         ready_path="/readyz",
