@@ -45,7 +45,7 @@ class ArchiveReader:
                 "preserve_insertion_order": False,
             },
         )
-        self._connection.execute("SET TimeZone = 'UTC'")
+        self._connection.execute("SET TimeZone = 'UTC'; SET parquet_metadata_cache = true")
         self._connection.create_function(
             "is_sampled",
             _are_sampled,
