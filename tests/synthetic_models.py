@@ -1,0 +1,92 @@
+"""Small ONNX models whose answers a test can foretell, and repositories of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import onnx
+import yaml
+from onnx import TensorProto, helper
+
+_ELEMENTS = {
+    "FP32": TensorProto.FLOAT,
+    "FP64": TensorProto.DOUBLE,
+    "INT32": TensorProto.INT32,
+    "INT64": TensorProto.INT64,
+    "BOOL": TensorProto.BOOL,
+    "BYTES": TensorProto.STRING,
+}
+
+
+def constant(value: float, *, reads: str = "x", gives: str = "score") -> onnx.ModelProto:
+    """`value` for every row, whatever is read."""
+    nodes = [
+        helper.make_node("Mul", [reads, "zero"], ["nothing"]),
+        helper.make_node("Add", ["nothing", "value"], [gives]),
+    ]
+    return _model(nodes, [_column(reads, "FP32")], [_column(gives, "FP32")], zero=0.0, value=value)
+
+
+def logistic(weights: Mapping[str, float], *, gives: str = "score") -> onnx.ModelProto:
+    """Sigmoid of the weighted sum of the named inputs, each FP32 of shape [rows, 1]."""
+    nodes, sums = [], []
+    for name in weights:
+        nodes.append(helper.make_node("Mul", [name, f"weight_{name}"], [f"part_{name}"]))
+        sums.append(f"part_{name}")
+    nodes.append(helper.make_node("Sum", sums, ["sum"]))
+    nodes.append(helper.make_node("Sigmoid", ["sum"], [gives]))
+    inputs = [_column(name, "FP32") for name in weights]
+    constants = {f"weight_{name}": weight for name, weight in weights.items()}
+    return _model(nodes, inputs, [_column(gives, "FP32")], **constants)
+
+
+def echo() -> onnx.ModelProto:
+    """Gives each of its inputs `in_<datatype>` back as `out_<datatype>`."""
+    names = [datatype.lower() for datatype in _ELEMENTS]
+    nodes = [helper.make_node("Identity", [f"in_{name}"], [f"out_{name}"]) for name in names]
+    return _model(
+        nodes,
+        [_column(f"in_{name}", datatype) for name, datatype in zip(names, _ELEMENTS, strict=True)],
+        [_column(f"out_{name}", datatype) for name, datatype in zip(names, _ELEMENTS, strict=True)],
+    )
+
+
+def write_endpoint(
+    models: Path,
+    endpoint: str,
+    versions: Mapping[str, onnx.ModelProto],
+    settings: Mapping[str, object] | None = None,
+) -> None:
+    """`models/<endpoint>/<version>/model.onnx` for each version, and the endpoint file."""
+    for version, model in versions.items():
+        write_model(models / endpoint / version / "model.onnx", model)
+    if settings is not None:
+        (models / endpoint / "endpoint.yaml").write_text(yaml.safe_dump(dict(settings)))
+
+
+def write_model(path: Path, model: onnx.ModelProto) -> Path:
+    """Write one file, with its folders."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def _column(name: str, datatype: str) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, _ELEMENTS[datatype], [None, 1])
+
+
+def _model(
+    nodes: list[onnx.NodeProto],
+    inputs: list[onnx.ValueInfoProto],
+    outputs: list[onnx.ValueInfoProto],
+    **constants: float,
+) -> onnx.ModelProto:
+    initializers = [
+        helper.make_tensor(name, TensorProto.FLOAT, [1], [value])
+        for name, value in constants.items()
+    ]
+    graph = helper.make_graph(nodes, "synthetic", inputs, outputs, initializers)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model)
+    return model
