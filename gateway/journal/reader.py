@@ -84,92 +84,85 @@ class JournalTail:
         self.writer_id = folder.name
         self.offset = offset
         self.damages: list[Damage] = []
+        #: Whether everything has been read that this journal will ever hold.
+        self.ended = False
         self._folder = folder
-        self._chunk_bytes = CHUNK_BYTES
 
     def read(self) -> list[Entry]:
-        """The next entries, up to about CHUNK_BYTES of them; empty when there are none yet.
+        """The next entries, about CHUNK_BYTES of them; empty when there are none yet.
 
-        Raises CorruptJournal when a frame is whole but holds no record of ours.
+        Raises CorruptJournal, again at each call, when the next frame is whole but holds no
+        record of this release; `offset` stays in front of it.
         """
-        start = self._segment_of(self.offset)
-        if start is None:
+        if self.ended:
             return []
-        # Ask before reading: a writer that dies in between has written all that it will.
-        sealed = self._is_finished(start)
-        data = memoryview(self._bytes_from(start))
-        entries = list(self._entries(data))
-        if entries or not data:
-            if not data and sealed:
-                self._next_segment(start)
-            return entries
-        if self._grew_chunk(data):
-            return self.read()
-        self._pass_bad_frame(data, sealed=sealed)
-        return []
+        # Ask before looking: a writer that dies in between has written all that it will.
+        sealed = is_sealed(self._folder)
+        starts = segment_starts(self._folder)
+        if not starts:
+            self.ended = sealed
+            return []
+        if self.offset < starts[0]:
+            self._pass(starts[0])
+        start = max(one for one in starts if one <= self.offset)
+        data = self._bytes(start, CHUNK_BYTES)
+        entries = self._entries(data)
+        if not entries and len(data) == CHUNK_BYTES:
+            data = self._bytes(start, -1)  # one frame is larger than a chunk, or damaged
+            entries = self._entries(data)
+        if not entries:
+            later = min((one for one in starts if one > start), default=None)
+            self._pass_bad_bytes(data, later=later, sealed=sealed)
+        return entries
 
-    def drain(self, *, until: int | None = None) -> Iterator[Entry]:
-        """All entries that can be read now, up to the offset `until` where it is given."""
-        while until is None or self.offset < until:
-            before = (self.offset, len(self.damages))
+    def drain(self) -> Iterator[Entry]:
+        """All entries that can be read now. Raises as `read` does."""
+        before = -1
+        while self.offset != before:
+            before = self.offset
             yield from self.read()
-            if (self.offset, len(self.damages)) == before and not self._more_segments():
-                return
 
-    def _entries(self, data: memoryview) -> Iterator[Entry]:
+    def _entries(self, data: memoryview) -> list[Entry]:
+        entries: list[Entry] = []
         position, base = 0, self.offset
         while (frame := frame_at(data, position)) is not None:
+            try:
+                record = decode(data[frame.start : frame.end])
+            except msgspec.DecodeError as error:
+                if entries:
+                    break  # what stands before it comes first
+                raise CorruptJournal(
+                    f"journal {self.writer_id} holds a whole frame at offset {self.offset} that "
+                    f"is no record of this release: {error}; use the release that wrote it"
+                ) from error
             position = frame.end
-            self.offset = base + position
-            yield Entry(self.offset, self._decode(data[frame.start : frame.end]))
+            entries.append(Entry(base + position, record))
+        self.offset = base + position
+        return entries
 
-    def _decode(self, payload: memoryview) -> Record:
-        try:
-            return decode(payload)
-        except msgspec.DecodeError as error:
-            raise CorruptJournal(
-                f"journal {self.writer_id} holds a whole frame before offset {self.offset} "
-                f"that is no record of this release: {error}"
-            ) from error
+    def _pass_bad_bytes(self, data: memoryview, *, later: int | None, sealed: bool) -> None:
+        """Go on behind bytes that hold no frame, unless they may be a frame's beginning."""
+        if later is None and (not data or missing_bytes(data, 0)):
+            # The end of the journal. A frame that says itself that more is to come is either
+            # being written or was torn, and then nothing behind its header is a frame of ours:
+            # what looks like one there was sent by a client.
+            good = None
+        else:
+            good = next_frame(data, 1)
+        if good is not None:
+            self._pass(self.offset + good)
+        elif later is not None:
+            self._pass(later)
+        elif sealed:
+            self._pass(self.offset + len(data))
+            self.ended = True
 
-    def _grew_chunk(self, data: memoryview) -> bool:
-        """Whether the frame is only larger than the chunk, which has been made to fit it."""
-        needed = len(data) + missing_bytes(data, 0)
-        if not len(data) < needed <= self._rest_of_segment():
-            return False
-        self._chunk_bytes = needed
-        return True
+    def _pass(self, end: int) -> None:
+        if end > self.offset:
+            self.damages.append(Damage(self.writer_id, self.offset, end))
+            self.offset = end
 
-    def _pass_bad_frame(self, data: memoryview, *, sealed: bool) -> None:
-        good = next_frame(data, 1)
-        if good is None and not sealed:
-            return  # the end of a journal that still grows
-        end = self.offset + (len(data) if good is None else good)
-        self.damages.append(Damage(self.writer_id, self.offset, end))
-        self.offset = end
-
-    def _bytes_from(self, segment_start: int) -> bytes:
-        path = self._folder / segment_name(segment_start)
-        with path.open("rb", buffering=0) as file:
+    def _bytes(self, segment_start: int, size: int) -> memoryview:
+        with (self._folder / segment_name(segment_start)).open("rb", buffering=0) as file:
             file.seek(self.offset - segment_start)
-            return file.read(self._chunk_bytes) or b""
-
-    def _rest_of_segment(self) -> int:
-        start = self._segment_of(self.offset) or 0
-        return (self._folder / segment_name(start)).stat().st_size - (self.offset - start)
-
-    def _segment_of(self, offset: int) -> int | None:
-        starts = [start for start in segment_starts(self._folder) if start <= offset]
-        return starts[-1] if starts else None
-
-    def _is_finished(self, segment_start: int) -> bool:
-        return segment_starts(self._folder)[-1] > segment_start or is_sealed(self._folder)
-
-    def _next_segment(self, current: int) -> None:
-        later = [start for start in segment_starts(self._folder) if start > current]
-        if later and later[0] > self.offset:
-            self.damages.append(Damage(self.writer_id, self.offset, later[0]))
-            self.offset = later[0]
-
-    def _more_segments(self) -> bool:
-        return segment_starts(self._folder)[-1:] > [self.offset]
+            return memoryview(file.read(size) or b"")
