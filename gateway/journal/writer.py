@@ -23,6 +23,8 @@ from gateway.journal.frames import HEADER_BYTES, MAX_PAYLOAD_BYTES, seal
 
 SYNC_EVERY_S = 0.1
 SEGMENT_BYTES = 64 << 20
+#: As much as a record takes, to find out whether there is room again.
+_TRIAL = bytes(4096)
 
 
 class JournalWriter:
@@ -39,6 +41,7 @@ class JournalWriter:
         self._encode_into = msgspec.msgpack.Encoder().encode_into
         self._buffer = bytearray(4096)
         self._descriptor = self._open_segment()
+        self._was_refused = False
         self._sync = _Syncer(self._sync_failed)
         self._sync.watch(self._descriptor)
 
@@ -58,6 +61,7 @@ class JournalWriter:
             raise JournalUnavailable("a record is larger than a journal frame may be")
         seal(buffer)
         self._write(buffer)
+        self._was_refused = False
         self.sequence += 1
         self.offset += len(buffer)
         self._sync.dirty = True
@@ -65,7 +69,18 @@ class JournalWriter:
             self._rotate()
         return self.offset
 
-    def _write(self, frame: bytearray) -> None:
+    def is_writable(self) -> bool:
+        """Whether there is room for records; tried out if the last one was refused."""
+        if self._was_refused and not self.problem:
+            try:
+                self._write(_TRIAL)
+                os.ftruncate(self._descriptor, self.offset - self._segment_start)
+            except (JournalUnavailable, OSError):
+                return False
+            self._was_refused = False
+        return not self.problem
+
+    def _write(self, frame: bytes | bytearray) -> None:
         try:
             written = os.write(self._descriptor, frame)
         except OSError as error:
@@ -74,6 +89,7 @@ class JournalWriter:
             raise self._taken_back("the journal cannot be written: the disk is full")
 
     def _taken_back(self, message: str) -> JournalUnavailable:
+        self._was_refused = True
         try:
             os.ftruncate(self._descriptor, self.offset - self._segment_start)
         except OSError as error:
@@ -83,19 +99,23 @@ class JournalWriter:
         return JournalUnavailable(message)
 
     def _rotate(self) -> None:
-        finished = self._descriptor
-        self._segment_start = self.offset
         try:
-            self._descriptor = self._open_segment()
-        except OSError as error:
-            self.problem = f"no new journal segment can be made: {error.strerror}"
-            return
-        self._sync.watch(self._descriptor, finished=finished)
+            opened = self._open_segment()
+        except OSError:
+            return  # this segment grows on, and the next record tries again
+        finished, self._descriptor = self._descriptor, opened
+        self._segment_start = self.offset
+        self._sync.watch(opened, finished=finished)
 
     def _open_segment(self) -> int:
         path = self._folder / segment_name(self.offset)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
-        _sync_folder(self._folder)
+        try:
+            _sync_folder(self._folder)
+        except OSError:
+            os.close(descriptor)
+            path.unlink(missing_ok=True)
+            raise
         return descriptor
 
     def _sync_failed(self, message: str) -> None:
@@ -125,6 +145,8 @@ class JournalWriter:
 
     def close(self) -> None:
         """Sync what is left and seal the directory by letting go of its lock."""
+        # The numbers of closed files are given to other files: nothing may be written to them.
+        self.problem = self.problem or "the journal is closed; its process is ending"
         self._sync.stop()
         os.close(self._descriptor)
         os.close(self._lock)
