@@ -13,6 +13,7 @@ import json
 import resource
 import subprocess
 import sys
+from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,6 @@ from gateway.errors import AuditionError, InvalidModel
 
 DEADLINE_S = 60
 MEMORY_BYTES = 8 << 30
-_CONTROL_FLOW = frozenset({"Loop", "Scan", "If"})
 
 
 class Inspection(msgspec.Struct, frozen=True):
@@ -34,7 +34,7 @@ class Inspection(msgspec.Struct, frozen=True):
     digest: str
     signature: Signature
     batches: bool
-    inline: bool
+    inline: bool  # no node holds a graph of its own, as Loop, Scan and If do
 
 
 def inspect_file(path: Path, *, deadline_s: float = DEADLINE_S) -> Inspection:
@@ -87,6 +87,7 @@ def _inspect(path: Path) -> Inspection:
         inputs=tuple(_spec("input", node) for node in session.get_inputs()),
         outputs=tuple(_spec("output", node) for node in session.get_outputs()),
     )
+    _try_one_row(session, signature)
     return Inspection(
         digest=sha256(content).hexdigest(),
         signature=signature,
@@ -114,13 +115,22 @@ def _check_graph(path: Path, content: bytes) -> bool:
         model = onnx.load_model_from_string(content)
     except Exception as error:
         raise InvalidModel("the file is no ONNX model (it cannot be parsed)") from error
-    for tensor in onnx.external_data_helper._get_all_tensors(model):
-        if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            _check_external(
-                path.parent, onnx.external_data_helper.ExternalDataInfo(tensor).location
-            )
-    graphs = [model.graph, *model.functions]
-    return not any(node.op_type in _CONTROL_FLOW for graph in graphs for node in graph.node)
+    graphs = 0
+    for part in _parts(model):
+        graphs += isinstance(part, onnx.GraphProto)
+        if isinstance(part, onnx.TensorProto) and part.data_location == part.EXTERNAL:
+            places = [entry.value for entry in part.external_data if entry.key == "location"]
+            _check_external(path.parent, places[0] if places else "")
+    return graphs == 1
+
+
+def _parts(message: Any) -> Iterator[Any]:
+    """The message and every message in it, at any depth: nothing hides in a place we forgot."""
+    yield message
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for child in [value] if hasattr(value, "ListFields") else value:
+                yield from _parts(child)
 
 
 def _check_external(folder: Path, location: str) -> None:
@@ -134,6 +144,24 @@ def _check_external(folder: Path, location: str) -> None:
         raise InvalidModel(f"external data {location!r} is missing beside the model")
     if target.stat().st_nlink > 1:
         raise InvalidModel(f"external data {location!r} is a hard link to another file")
+
+
+def _try_one_row(session: Any, signature: Signature) -> None:
+    """A run that does not end or needs too much is found here, where it harms nobody."""
+    from gateway.runtimes.onnx import example_inputs  # noqa: PLC0415 - only in the child
+
+    try:
+        session.run(None, example_inputs(signature.inputs, rows=1))
+    except MemoryError:
+        raise _too_large() from None
+    except Exception as error:
+        # A model may refuse made-up inputs and be fine with real ones.
+        if "alloc" in str(error):
+            raise _too_large() from None
+
+
+def _too_large() -> InvalidModel:
+    return InvalidModel(f"a run on one row asks for more than {MEMORY_BYTES >> 30} GiB of memory")
 
 
 def _batches(session: Any, signature: Signature) -> bool:

@@ -102,7 +102,7 @@ class OnnxModel:
         if one is None:
             # The model refuses made-up inputs: let real ones run in a thread.
             return INLINE_BUDGET_US + 1, 0.0
-        if not self.facts.batches:
+        if not self.facts.batches or one > INLINE_BUDGET_US:
             return one, 0.0
         many = self._fastest_us(_MEASURED_ROWS)
         per_row = 0.0 if many is None else max(0.0, (many - one) / (_MEASURED_ROWS - 1))
