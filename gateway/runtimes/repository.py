@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
@@ -66,16 +67,18 @@ class ModelRepository:
         target = home / require_name("version", version)
         if target.exists():
             return self._same(endpoint, version, source)
-        home.mkdir(parents=True, exist_ok=True)
         staging = home / f".new-{uuid.uuid4().hex}"
-        staging.mkdir()
+        staging.mkdir(parents=True)
         try:
             shutil.copyfile(source, staging / MODEL_FILE)
             facts = facts_of(staging / MODEL_FILE, version=version, relative_to=self.root)
             _sync_tree(staging)
             staging.rename(target)
-        except BaseException:
-            shutil.rmtree(staging, ignore_errors=True)
+        except BaseException as error:
+            _remove(staging)
+            if isinstance(error, OSError) and target.exists():
+                # Somebody added a file of this name meanwhile, and that one stays.
+                return self._same(endpoint, version, source)
             raise
         _sync(home)
         path = str((target / MODEL_FILE).relative_to(self.root))
@@ -96,6 +99,12 @@ class ModelRepository:
             raise InvalidModel(
                 f"version {facts.version}: {facts.path} cannot be read: {error.strerror}"
             ) from error
+
+
+def _remove(staging: Path) -> None:
+    shutil.rmtree(staging, ignore_errors=True)
+    with suppress(OSError):  # the endpoint has other versions
+        staging.parent.rmdir()
 
 
 def _sync_tree(folder: Path) -> None:
