@@ -14,7 +14,7 @@ from gateway.archive.tables import ArchiveReader, overlaps
 from gateway.core.registration import EventTime
 
 
-def distinct_labels(labels: str, *, where: str = "true") -> str:
+def distinct_labels(labels: str) -> str:
     """SQL of the labels, each once, with `observed_us` and `received_us`.
 
     A label that is sent again is no later one: it keeps the time it was first received.
@@ -24,7 +24,7 @@ def distinct_labels(labels: str, *, where: str = "true") -> str:
         SELECT l.prediction_id, l.row, l.label_id, any_value(l.label) AS label,
             any_value(l.label_text) AS label_text, min({received}) AS received_us,
             min(coalesce(epoch_us(l.observed_at), {received})) AS observed_us
-        FROM {labels} AS l WHERE {where}
+        FROM {labels} AS l
         GROUP BY l.prediction_id, l.row, l.label_id
     )"""
 

@@ -20,7 +20,8 @@ from gateway.core.routes import Rollout
 from gateway.core.verdict import Verdict, judge
 from gateway.judge.evidence_state import Accounting, EvidenceState, state_of, written
 from gateway.judge.pairs import judge_pairs
-from gateway.judge.passes import Turn, span_of, take_turn
+from gateway.judge.passes import Turn, take_turn
+from gateway.judge.spans import span_of
 from gateway.ports import Checkpoint, Registration
 
 

@@ -24,53 +24,18 @@ drops: its cut is then the last one at which that row's turn has not come.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import msgspec
 import pyarrow as pa  # type: ignore[import-untyped]
 
 from gateway.archive.comparisons import Scope, compared_rows, prediction_rows
 from gateway.archive.final_labels import distinct_labels, final_labels
-from gateway.archive.manifest import ArchiveFile
-from gateway.archive.schema import literal
-from gateway.archive.tables import ArchiveReader, Keep, overlaps
+from gateway.archive.tables import ArchiveReader
 from gateway.judge.evidence_state import LateRange
-
-_BEGINNING_US = -(2**62)
-_US_PER_S = 1_000_000
-
-
-class Span(msgspec.Struct, frozen=True, kw_only=True):
-    """The times of one pass, in microseconds of the endpoint's clock.
-
-    Rows with `after_us` < t ≤ `upto_us` have their turn; `before_us` is the cut of the pass
-    before, None in the first.
-    """
-
-    before_us: int | None
-    cut_us: int
-    maturity_us: int
-    window_us: int
-
-    @property
-    def after_us(self) -> int:
-        """Rows up to here had their turn before."""
-        return _BEGINNING_US if self.before_us is None else self.before_us - self.maturity_us
-
-    @property
-    def upto_us(self) -> int:
-        """Rows after this have their turn later."""
-        return self.cut_us - self.maturity_us
-
-    @property
-    def windows_after_us(self) -> int:
-        """Windows that opened up to here were included before."""
-        return _BEGINNING_US if self.before_us is None else self.after_us - self.window_us
-
-    @property
-    def windows_upto_us(self) -> int:
-        """Windows that opened after this are included later."""
-        return self.upto_us - self.window_us
+from gateway.judge.lateness import find_late, new_ranges
+from gateway.judge.spans import Span, at_times, of_ids
+from gateway.judge.windows import count_after_window, keep_windows, rows_in_windows
 
 
 class Turn(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,17 +53,6 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
     pending: int
 
 
-def span_of(scope: Scope, *, before_us: int | None, cut_us: int) -> Span:
-    """The times of a pass up to `cut_us`; a cut never goes back."""
-    terms = scope.registration.terms
-    return Span(
-        before_us=before_us,
-        cut_us=cut_us if before_us is None else max(cut_us, before_us),
-        maturity_us=terms.maturity_s * _US_PER_S,
-        window_us=terms.entity.window_s * _US_PER_S,
-    )
-
-
 def take_turn(
     reader: ArchiveReader,
     scope: Scope,
@@ -108,8 +62,8 @@ def take_turn(
     known_late: tuple[LateRange, ...],
 ) -> Turn:
     """What the pass over `span` includes. `scope.covered` is what this pass has read."""
-    news = _new_ranges(scope, span, covered_before)
-    late = _find_late(reader, scope, span, news)
+    news = new_ranges(scope, span, covered_before)
+    late = find_late(reader, scope, span, news)
     _keep_band(reader, scope, span)
     pending, first_pending_us = _pending(reader)
     if first_pending_us is not None:
@@ -117,11 +71,11 @@ def take_turn(
     ranges = (*known_late, *late.ranges)
     after_window = 0
     if scope.registration.terms.entity.source == "row":
-        included = f"(SELECT * FROM band WHERE {_is_judged(span)})"
+        included = f"(SELECT * FROM band WHERE event_us <= {span.upto_us} AND standing = 'wanted')"
     else:
-        _keep_windows(reader, scope, span, ranges)
-        after_window = _count(reader, _after_window(span))
-        included = _rows_in_windows(reader, scope, span, ranges)
+        keep_windows(reader, scope, span, ranges)
+        after_window = count_after_window(reader, span)
+        included = rows_in_windows(reader, scope, span, ranges)
     band = _band_counts(reader, scope, span)
     return Turn(
         span=span,
@@ -135,82 +89,15 @@ def take_turn(
     )
 
 
-# -- late rows -----------------------------------------------------------------------------
-
-
-class _Late(msgspec.Struct, frozen=True):
-    ranges: tuple[LateRange, ...]
-    rows: int
-    without_time: int
-
-
-def _new_ranges(
-    scope: Scope, span: Span, covered_before: Mapping[str, int]
-) -> tuple[LateRange, ...]:
-    """What this pass reads that the pass before had not."""
-    cut_us = _BEGINNING_US if span.before_us is None else span.before_us
-    return tuple(
-        LateRange(writer, covered_before.get(writer, 0), upto, cut_us)
-        for writer, upto in sorted((scope.covered or {}).items())
-        if upto > covered_before.get(writer, 0)
-    )
-
-
-def _find_late(
-    reader: ArchiveReader, scope: Scope, span: Span, news: tuple[LateRange, ...]
-) -> _Late:
-    """The rows among `news` whose turn was over, by range, and those that have no time."""
-    found = {range_.writer: range_ for range_ in news}
-
-    def is_new(file: ArchiveFile) -> bool:
-        return any(
-            writer in found and last > found[writer].after
-            for writer, (_, last) in file.sources.items()
-        )
-
-    if not reader.files("predictions", scope.registration.endpoint, is_new):
-        return _Late((), 0, 0)
-    is_news = _or(
-        f"(p.source_writer = {literal(one.writer)} AND p.source_end > {one.after})" for one in news
-    )
-    is_over = f"({scope.event_us} IS NULL OR {scope.event_us} <= {span.after_us})"
-    rows = prediction_rows(reader, scope, where=f"{is_news} AND {is_over}", keep=is_new)
-    counts = reader.table(
-        f"""SELECT source_writer, count(*) FILTER (event_us IS NOT NULL) AS late,
-            count(*) FILTER (event_us IS NULL) AS without_time
-        FROM {rows} WHERE standing = 'wanted' GROUP BY source_writer"""
-    ).to_pylist()
-    return _Late(
-        tuple(found[count["source_writer"]] for count in counts if count["late"]),
-        sum(count["late"] for count in counts),
-        sum(count["without_time"] for count in counts),
-    )
-
-
-def _is_late(ranges: Iterable[LateRange], maturity_us: int) -> str:
-    return _or(
-        f"(source_writer = {literal(one.writer)} AND source_end > {one.after} "
-        f"AND source_end <= {one.upto} AND event_us <= {one.cut_us - maturity_us})"
-        for one in ranges
-    )
-
-
-def _or(conditions: Iterable[str]) -> str:
-    return f"({' OR '.join(conditions) or 'false'})"
-
-
-# -- the rows whose turn it is ---------------------------------------------------------------
-
-
 def _keep_band(reader: ArchiveReader, scope: Scope, span: Span) -> None:
     """Hold the rows whose turn it is, with both answers, as `band`."""
     within = f"{scope.event_us} > {span.after_us} AND {scope.event_us} <= {span.upto_us}"
-    files = _at(scope, span.after_us, span.upto_us)
+    files = at_times(scope, span.after_us, span.upto_us)
     reader.keep_as(
         "asked", f"SELECT * FROM {prediction_rows(reader, scope, where=within, keep=files)}"
     )
     reader.keep_as(
-        "band", f"SELECT * FROM {compared_rows(reader, scope, 'asked', _of('asked', reader))}"
+        "band", f"SELECT * FROM {compared_rows(reader, scope, 'asked', of_ids('asked', reader))}"
     )
 
 
@@ -233,66 +120,11 @@ def _band_counts(reader: ArchiveReader, scope: Scope, span: Span) -> dict[str, i
     return counts[0]
 
 
-def _is_judged(span: Span) -> str:
-    return f"event_us <= {span.upto_us} AND standing = 'wanted'"
-
-
-# -- entities and their windows ----------------------------------------------------------------
-
-
-def _keep_windows(
-    reader: ArchiveReader, scope: Scope, span: Span, ranges: tuple[LateRange, ...]
-) -> None:
-    """Hold the entities seen lately as `windows`; `start` is NULL where it was used before."""
-
-    def rows(after_us: int, upto_us: int, keep: Keep) -> str:
-        within = f"{scope.event_us} > {after_us} AND {scope.event_us} <= {upto_us}"
-        found = prediction_rows(reader, scope, where=within, keep=keep)
-        return f"""(SELECT entity, event_us FROM {found} WHERE standing = 'wanted'
-            AND entity IS NOT NULL AND NOT {_is_late(ranges, span.maturity_us)})"""
-
-    after_us, upto_us = span.windows_after_us, span.upto_us
-    recent = rows(after_us, upto_us, _at(scope, after_us, upto_us))
-    reader.keep_as("recent", f"SELECT entity, min(event_us) AS start FROM {recent} GROUP BY entity")
-    earlier, same = _at(scope, _BEGINNING_US, after_us), _same_entities(reader)
-    before = rows(_BEGINNING_US, after_us, lambda file: earlier(file) and same(file))
-    reader.keep_as(
-        "windows",
-        f"""SELECT entity, CASE WHEN entity IN (
-                SELECT entity FROM {before} SEMI JOIN recent USING (entity)
-            ) THEN NULL ELSE start END AS start FROM recent""",
-    )
-
-
-def _after_window(span: Span) -> str:
-    return f"""SELECT count(*) FROM band JOIN windows USING (entity)
-        WHERE {_is_judged(span)} AND coalesce(event_us >= start + {span.window_us}, true)"""
-
-
-def _rows_in_windows(
-    reader: ArchiveReader, scope: Scope, span: Span, ranges: tuple[LateRange, ...]
-) -> str:
-    """SQL of the rows of the entities that this pass includes, with both answers."""
-    after_us, upto_us = span.windows_after_us, span.upto_us
-    within = f"{scope.event_us} > {after_us} AND {scope.event_us} <= {upto_us}"
-    rows = prediction_rows(reader, scope, where=within, keep=_at(scope, after_us, upto_us))
-    reader.keep_as(
-        "included",
-        f"""SELECT r.* FROM {rows} AS r JOIN windows AS w ON w.entity = r.entity
-        WHERE standing = 'wanted' AND NOT {_is_late(ranges, span.maturity_us)}
-            AND w.start <= {span.windows_upto_us} AND r.event_us < w.start + {span.window_us}""",
-    )
-    return compared_rows(reader, scope, "included", _of("included", reader))
-
-
-# -- labels --------------------------------------------------------------------------------
-
-
 def _with_labels(reader: ArchiveReader, scope: Scope, span: Span, included: str) -> pa.Table:
     terms = scope.registration.terms
     reader.keep_as("pairs", f"SELECT * FROM {included}")
     labels = distinct_labels(
-        f"(SELECT l.* FROM {reader.scan('labels', '', _of('pairs', reader))} AS l "
+        f"(SELECT l.* FROM {reader.scan('labels', '', of_ids('pairs', reader))} AS l "
         f"{scope.readable('l')})"
     )
     final = final_labels(labels, "pairs", maturity_us=span.maturity_us, event_time=terms.event_time)
@@ -300,49 +132,3 @@ def _with_labels(reader: ArchiveReader, scope: Scope, span: Span, included: str)
         f"""SELECT pairs.*, f.label, f.label_text FROM pairs LEFT JOIN {final} AS f
             ON f.prediction_id = pairs.prediction_id AND f.row = pairs.row"""
     )
-
-
-# -- which files --------------------------------------------------------------------------
-
-
-def _at(scope: Scope, after_us: int, upto_us: int) -> Keep:
-    """Keep files that may hold a row with `after_us` < t ≤ `upto_us`."""
-    by_client = scope.registration.terms.event_time == "client"
-
-    def keep(file: ArchiveFile) -> bool:
-        times = file.occurred_at_us if by_client else file.accepted_at_us
-        return times is not None and times[0] <= upto_us and times[1] > after_us
-
-    return keep
-
-
-def _same_entities(reader: ArchiveReader) -> Keep:
-    """Keep files that may hold an entity seen lately."""
-    (found,) = reader.table(
-        "SELECT min(entity) AS least, max(entity) AS greatest FROM recent"
-    ).to_pylist()
-
-    def keep(file: ArchiveFile) -> bool:
-        return (
-            file.entities is not None
-            and found["least"] is not None
-            and file.entities[0] <= found["greatest"]
-            and file.entities[1] >= found["least"]
-        )
-
-    return keep
-
-
-def _of(table: str, reader: ArchiveReader) -> Keep:
-    """Keep files that may hold a row of a table that is held."""
-    (ids,) = reader.table(
-        f"SELECT min(prediction_id) AS least, max(prediction_id) AS greatest FROM {table}"
-    ).to_pylist()
-    if ids["least"] is None:
-        return lambda _file: False
-    return overlaps((ids["least"], ids["greatest"]))
-
-
-def _count(reader: ArchiveReader, query: str) -> int:
-    number: int = reader.table(query).column(0)[0].as_py()
-    return number
