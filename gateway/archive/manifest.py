@@ -16,6 +16,9 @@ from gateway.archive.schema import Dataset
 from gateway.errors import CorruptArchive
 
 NAME = "manifest.json"
+#: How the folder begins that a reader puts pages into when a query outgrows its memory; the
+#: id of its process follows.
+SPILL = ".spill-"
 
 Range = tuple[int, int]
 

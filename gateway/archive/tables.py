@@ -8,6 +8,8 @@ Files that cannot hold what is asked are left out before DuckDB opens them.
 
 from __future__ import annotations
 
+import os
+import secrets
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -16,7 +18,7 @@ import pyarrow as pa  # type: ignore[import-untyped]
 from duckdb.func import PythonUDFType
 
 from gateway.archive import manifest as manifests
-from gateway.archive.manifest import ArchiveFile, Manifest
+from gateway.archive.manifest import SPILL, ArchiveFile, Manifest
 from gateway.archive.schema import FIXED, Dataset, cast_sql, literal, quoted, sql_type, widened
 from gateway.core.split import is_sampled
 
@@ -41,7 +43,7 @@ class ArchiveReader:
             config={
                 "threads": threads,
                 "memory_limit": f"{memory_limit_mb}MB",
-                "temp_directory": str(folder / ".spill"),
+                "temp_directory": str(folder / _spill_name()),
                 "preserve_insertion_order": False,
             },
         )
@@ -141,6 +143,11 @@ def values(rows: Iterable[Sequence[str | int | float]], columns: dict[str, str])
         for name, (column, kind) in zip(names, columns.items(), strict=True)
     ]
     return f"(SELECT {', '.join(typed)} FROM (VALUES {', '.join(lines)}) v({', '.join(names)}))"
+
+
+def _spill_name() -> str:
+    """A folder of this reader's own: two that share one would overwrite each other's pages."""
+    return f"{SPILL}{os.getpid()}-{secrets.token_hex(4)}"
 
 
 def _constant(value: str | float) -> str:

@@ -8,6 +8,7 @@ all; after a crash the tail goes on at `covered`. When to flush is the caller's 
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -211,3 +212,7 @@ def _remove_strays(folder: Path, manifest: Manifest) -> None:
     for path in (*folder.rglob("*.parquet"), *folder.glob(f".new-{manifests.NAME}")):
         if path not in listed:
             path.unlink()
+    for spilled in folder.glob(f"{manifests.SPILL}*"):
+        process_id = spilled.name.removeprefix(manifests.SPILL).partition("-")[0]
+        if not Path("/proc", process_id).exists():
+            shutil.rmtree(spilled, ignore_errors=True)

@@ -90,6 +90,20 @@ def test_files_that_hold_nothing_asked_for_are_not_read(tmp_path: Path) -> None:
         assert reader.table(f"SELECT prediction_id AS p FROM {scan}").to_pylist() == [{"p": "b"}]
 
 
+def test_a_query_that_outgrows_its_memory_goes_on(tmp_path: Path) -> None:
+    """It spills into a folder of its own, and leaves nothing behind."""
+    with ArchiveReader(tmp_path, memory_limit_mb=20) as reader:
+        query = (
+            "SELECT count(*) AS n FROM (SELECT x::VARCHAR AS t FROM range(2000000) r(x) ORDER BY t)"
+        )
+        distinct = (
+            "SELECT count(*) AS n FROM (SELECT DISTINCT (x * 7)::VARCHAR FROM range(1000000) r(x))"
+        )
+        assert reader.table(query)["n"][0].as_py() == 2_000_000
+        assert reader.table(distinct)["n"][0].as_py() == 1_000_000
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_names_and_texts_cannot_leave_their_quotes(tmp_path: Path) -> None:
     """A tensor may be called anything."""
     name = 'x"; DROP TABLE a; --'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -161,6 +162,17 @@ def test_a_crash_in_a_flush_leaves_nothing(
     assert reopened.covered == {"w1": 1}
     assert len(list(tmp_path.rglob("*.parquet"))) == 1
     assert not list(tmp_path.rglob(".new-*"))
+
+
+def test_pages_of_a_dead_reader_are_removed(tmp_path: Path) -> None:
+    """Those of a living one are left alone."""
+    dead, living = tmp_path / ".spill-999999999-a", tmp_path / f".spill-{os.getpid()}-a"
+    for folder in (dead, living):
+        folder.mkdir()
+        (folder / "page.tmp").touch()
+    ArchiveWriter(tmp_path)
+    assert not dead.exists()
+    assert living.exists()
 
 
 def test_a_flush_that_failed_can_be_tried_again(
