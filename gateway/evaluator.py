@@ -81,8 +81,9 @@ class Evaluator:
         self._passes: dict[_Key, _Pass] = {}
         self._judged: dict[_Key, _Pass] = {}
         self._last: dict[str, float] = {}
-        self._books: dict[_Key, dict[str, int]] = {}
-        self._label_books: dict[str, dict[str, int]] = {}
+        self._books: dict[_Key, dict[str, Any]] = {}
+        self._label_free: dict[_Key, dict[str, Any]] = {}
+        self._label_books: dict[str, dict[str, Any]] = {}
         self._balanced_at = -1
         self._closed_at: dict[_Key, float] = {}
         self._stopping = threading.Event()
@@ -255,6 +256,7 @@ class Evaluator:
         for key, registration in self._registrations.items():
             if registration.closed_epoch is None:
                 self._books[key] = as_json(self._judge.books(registration))
+                self._label_free[key] = as_json(self._judge.label_free(registration))
         for endpoint, rollout in self._rollouts.items():
             self._label_books[endpoint] = as_json(self._judge.label_books(endpoint, rollout))
 
@@ -309,6 +311,7 @@ class Evaluator:
             "caught_up": judged is not None and judged.ends == ends,
             "problem": lane.problem,
             "books": self._books.get(key),
+            "label_free": self._label_free.get(key),
         }
 
 

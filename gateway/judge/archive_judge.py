@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -14,6 +15,7 @@ from gateway.archive.final_labels import latest_observation_us
 from gateway.archive.tables import ArchiveReader
 from gateway.core.routes import Rollout
 from gateway.judge.evaluation import evaluate, says_the_same
+from gateway.judge.label_free import LabelFreeReport, label_free_report
 from gateway.ports import Checkpoint, ControlStore, Registration
 
 
@@ -67,6 +69,12 @@ class ArchiveJudge:
         rollouts = self._rollouts_of(registration)
         return books(self._reader, Scope(registration=registration, rollouts=rollouts))
 
+    def label_free(self, registration: Registration) -> LabelFreeReport:
+        """What can be said without labels, over the whole archive. Raises InvalidSetting."""
+        self._reader.refresh()
+        rollouts = self._rollouts_of(registration)
+        return label_free_report(self._reader, Scope(registration=registration, rollouts=rollouts))
+
     def label_books(self, endpoint: str, rollout: Rollout) -> LabelBooks:
         """What became of every label of the endpoint."""
         self._reader.refresh()
@@ -93,7 +101,7 @@ class ArchiveJudge:
         return self._rollouts[key]
 
 
-def as_json(found: Books | LabelBooks) -> dict[str, int]:
-    """Books as plain numbers, for a report."""
-    plain: dict[str, int] = msgspec.to_builtins(found)
+def as_json(found: Books | LabelBooks | LabelFreeReport) -> dict[str, Any]:
+    """What was found as plain values, for a report."""
+    plain: dict[str, Any] = msgspec.to_builtins(found)
     return plain
