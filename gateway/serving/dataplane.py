@@ -132,7 +132,6 @@ class DataPlane:
             counter=self._counter,
         )
         self._counter += 1
-        call.rows = 1
         record = self._begin(table, call, prediction, None, None)
         await self._fail(table, record, error)
 
@@ -151,11 +150,10 @@ class DataPlane:
         served: ServedVersion | None,
         hashed: int | None,
     ) -> PredictionRecord:
-        self.accepted_rows += call.rows
         trace = call.trace
         return PredictionRecord(
             0,
-            self.accepted_rows,
+            0,
             prediction,
             call.accepted_at_us,
             call.occurred_at_us,
@@ -192,13 +190,18 @@ class DataPlane:
                 break
         else:
             raise error
+        if record.status == "undecodable":
+            record.rows = 1
         record.error = str(error)[:500]
         record.latency_us = time.time_ns() // 1000 - record.accepted_at_us
         await self._append(table, record)
 
     async def _append(self, table: Table, record: PredictionRecord) -> None:
         # A failed write leaves no record, so no answer may be given; unless the operator has
-        # chosen answers over records, and then every one of them is counted.
+        # chosen answers over records, and then every one of them is counted. Rows are accepted
+        # here and not before the run: what a killed worker had not finished is in no book.
+        self.accepted_rows += record.rows
+        record.accepted_rows = self.accepted_rows
         try:
             self._journal.append(record)
             if table.rules.durability == "disk":
