@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gateway.errors import AuditionError, UnknownEndpoint, UnsupportedEncoding
-from gateway.protocols.asgi import Application, Headers, Receive, Scope, Send, send_error, send_json
+from gateway.errors import AuditionError, UnknownEndpoint
+from gateway.protocols.asgi import (
+    Application,
+    Headers,
+    Receive,
+    Scope,
+    Send,
+    refuse_pickles,
+    send_error,
+    send_json,
+)
 
 
 class Routed:
@@ -41,8 +50,7 @@ class Routed:
 
     async def _others(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
         headers: Headers = dict(scope["headers"])
-        if b"pickle" in headers.get(b"content-type", b"").lower():
-            raise UnsupportedEncoding("Content-Type", "pickles are never read; send JSON")
+        refuse_pickles(headers)
         if path == "/v1/labels":
             await self._labels(scope, receive, send)
         elif path.startswith("/v1/"):

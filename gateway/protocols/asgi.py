@@ -88,7 +88,7 @@ async def read_body(receive: Receive, headers: Headers, *, limit_bytes: int) -> 
 
     Raises BodyTooLarge before more than the limit is held, UnsupportedEncoding or ClientGone.
     """
-    if headers.get(b"content-type", b"").partition(b";")[0].strip().lower() not in _CONTENT_TYPES:
+    if media_type(headers) not in _CONTENT_TYPES:
         raise UnsupportedEncoding("Content-Type", "send application/json or binary tensors")
     if _declared_length(headers) > limit_bytes:
         raise _too_large(limit_bytes)
@@ -105,8 +105,23 @@ async def read_body(receive: Receive, headers: Headers, *, limit_bytes: int) -> 
 
 
 def _declared_length(headers: Headers) -> int:
-    declared = headers.get(b"content-length", b"0")
-    return int(declared) if declared.isdigit() else 0
+    return number_in(headers.get(b"content-length", b"0")) or 0
+
+
+def media_type(headers: Headers) -> bytes:
+    """What the body is said to be, without parameters."""
+    return headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+
+
+def number_in(value: bytes) -> int | None:
+    """A header's number; None if it is none, or has more digits than any number of bytes."""
+    return int(value) if value.isdigit() and len(value) < 20 else None
+
+
+def refuse_pickles(headers: Headers) -> None:
+    """Raise UnsupportedEncoding for a pickle, on routes that read no body too."""
+    if b"pickle" in media_type(headers):
+        raise UnsupportedEncoding("Content-Type", "pickles are never read; send JSON")
 
 
 async def _read_on(receive: Receive, begun: bytes, limit_bytes: int) -> bytes:
@@ -139,6 +154,8 @@ def decompress(body: bytes, encoding: bytes, *, limit_bytes: int) -> bytes:
         raise _too_large(limit_bytes)
     if not inflater.eof:
         raise InvalidInput("body", f"the {name.decode()} stream is cut off")
+    if inflater.unused_data:
+        raise InvalidInput("body", f"bytes follow the end of the {name.decode()} stream")
     return inflated
 
 

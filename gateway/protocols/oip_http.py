@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gateway.core.access import Right
+from gateway.core.names import require_name
 from gateway.core.tensors import TensorSpec
 from gateway.errors import AuditionError, InvalidInput, UnknownEndpoint, UnknownVersion
 from gateway.protocols.asgi import (
@@ -21,7 +22,9 @@ from gateway.protocols.asgi import (
     Receive,
     Scope,
     Send,
+    number_in,
     read_body,
+    refuse_pickles,
     send_bytes,
     send_error,
     send_json,
@@ -98,9 +101,8 @@ class InferenceApp:
         accepted_at_us = time.time_ns() // 1000
         headers: Headers = dict(scope["headers"])
         endpoint = table.rollout.endpoint
-        client = self._authorise(headers, "infer", endpoint)
-        if pinned is not None and not table.rules.allow_pinned:
-            client = self._authorise(headers, "operate", endpoint)
+        is_open = pinned is None or table.rules.allow_pinned
+        client = self._authorise(headers, "infer" if is_open else "operate", endpoint)
         traceparent = headers.get(b"traceparent")
         trace = self._tracer.begin(None if traceparent is None else traceparent.decode("latin-1"))
         call = Call(trace, accepted_at_us, client, None, pinned)
@@ -115,30 +117,35 @@ class InferenceApp:
         await _answer(send, request, answer, endpoint, trace.traceparent)
 
     async def _describe(self, path: str, scope: Scope, send: Send) -> None:
+        headers: Headers = dict(scope["headers"])
+        refuse_pickles(headers)
         if path == "/v2/health/live":
             await send_json(send, 200, {"live": True})
         elif path == "/v2/health/ready":
             ready = self._is_ready()
             await send_json(send, 200 if ready else 503, {"ready": ready})
         elif path in ("/v2", "/v2/"):
-            self._authorise(dict(scope["headers"]), "infer", "")
+            self._authorise(headers, "infer", "")
             await send_json(send, 200, _SERVER)
         else:
-            await self._describe_model(path, scope, send)
+            await self._describe_model(path, headers, scope["method"], send)
 
-    async def _describe_model(self, path: str, scope: Scope, send: Send) -> None:
+    async def _describe_model(
+        self, path: str, headers: Headers, method: str, send: Send
+    ) -> None:
         match = _MODEL_PATH.fullmatch(path)
         if match is None:
-            raise UnknownEndpoint(f"there is nothing at {path[:200]}; see /openapi.json")
+            raise UnknownEndpoint(f"there is nothing at {path[:200]}")
         endpoint, version, verb = match.groups()
-        self._authorise(dict(scope["headers"]), "infer", endpoint)
+        self._authorise(headers, "infer", endpoint)
         table = self._table(endpoint)
         if version is not None and version not in table.versions:
+            require_name("version", version)
             raise UnknownVersion(
                 f"version {version[:80]!r} of endpoint {endpoint} is not loaded; loaded are "
                 + ", ".join(sorted(table.versions))
             )
-        if verb == "infer" or scope["method"] != "GET":
+        if verb == "infer" or method != "GET":
             allowed = b"POST" if verb == "infer" else b"GET"
             message = {"error": f"use {allowed.decode()} here"}
             await send_json(send, 405, message, ((b"allow", allowed),))
@@ -150,6 +157,7 @@ class InferenceApp:
     def _table(self, endpoint: str) -> Table:
         table = self._routes.tables.get(endpoint)
         if table is None:
+            require_name("endpoint", endpoint)
             known = ", ".join(sorted(self._routes.tables)) or "none yet"
             raise UnknownEndpoint(f"there is no endpoint {endpoint[:80]!r}; there are: {known}")
         return table
@@ -159,9 +167,10 @@ def _json_length(headers: Headers) -> int | None:
     value = headers.get(b"inference-header-content-length")
     if value is None:
         return None
-    if not value.isdigit():
+    length = number_in(value)
+    if length is None:
         raise InvalidInput("Inference-Header-Content-Length", "send a number of bytes")
-    return int(value)
+    return length
 
 
 def _fill(call: Call, request: InferRequest, headers: Headers, table: Table) -> dict[str, Any]:
@@ -184,10 +193,10 @@ def _fill(call: Call, request: InferRequest, headers: Headers, table: Table) -> 
             "parameters.entity", "is missing; this endpoint is judged by entity, so name it"
         )
     if request.outputs:
-        # What is asked for is checked before anything runs.
-        version = table.only if call.pinned is None else table.versions[call.pinned]
-        served = version or table.versions[table.rollout.champion]
-        requested_outputs(request, served.model.facts.signature)
+        # Before anything runs, and by every version that may answer: whom the split picks must
+        # not decide whether a request is refused.
+        for version in [call.pinned] if call.pinned is not None else table.rollout.split:
+            requested_outputs(request, table.versions[version].model.facts.signature)
     arrays = decode_inputs(request, table.inputs, ())
     if table.batched and arrays:
         call.rows = next(iter(arrays.values())).shape[0]
