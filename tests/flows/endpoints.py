@@ -42,6 +42,10 @@ def write_all(models: Path) -> None:
         models,
         GROWING,
         {"1": logistic({"x": 1.0})},
-        {"prediction": {"output": {"1": "score", "2": "chance"}}},
+        {
+            "prediction": {"output": {"1": "score", "2": "chance"}},
+            "labels": {"maturity": "5s"},
+            "shadow": {"sample": "100%"},
+        },
     )
     write_endpoint(models, LABELLED, {"1": constant(0.5)})
