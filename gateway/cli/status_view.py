@@ -44,6 +44,7 @@ def _status(status: Document) -> list[RenderableType]:
         parts.append(_challengers(status["challengers"]))
     for challenger in status["challengers"]:
         parts += _reasons(challenger)
+        parts += _without_labels(challenger)
     return parts
 
 
@@ -91,6 +92,31 @@ def _challengers(challengers: Sequence[Document]) -> Table:
 def _reasons(challenger: Document) -> list[RenderableType]:
     reasons = challenger["verdict"].get("reasons", [])
     return [Text(f"  {plain(challenger['version'])}: {plain(reason)}") for reason in reasons]
+
+
+def _without_labels(challenger: Document) -> list[RenderableType]:
+    """What can be said before any label: how often the two agree, fail, and how long they take."""
+    report = (challenger.get("shadow") or {}).get("label_free")
+    if not report or report["agreement"] is None:
+        return []
+    lines = [
+        f"agree on {100 * report['agreement']:.2f}% of {report['both_answered']} rows",
+        *(f"{role} failed on {_failures(report[role])}" for role in ("champion", "challenger")),
+        *(_latencies(*pair) for pair in report["latencies"]),
+    ]
+    return [Text(f"  {plain(challenger['version'])}: without labels: {'; '.join(lines)}")]
+
+
+def _failures(failures: Document) -> str:
+    failed = sum(failures[kind] for kind in ("failed", "timed_out", "nonfinite"))
+    return f"{failed} of {failures['n']}"
+
+
+def _latencies(champion: Document, challenger: Document) -> str:
+    return (
+        f"median run {champion['p50_us']:.0f} µs {champion['measured']} (champion) and "
+        f"{challenger['p50_us']:.0f} µs {challenger['measured']} (challenger), n={champion['n']}"
+    )
 
 
 def _wealth(verdict: Document, level: float | None) -> str:
