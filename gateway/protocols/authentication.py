@@ -1,8 +1,8 @@
 """Who is asking: bearer tokens to keys, from a cache that a changed store refreshes.
 
-Rules: an unknown token and a missing one are told the same. Failures are counted for the
-process, not for the address (which a proxy hides); a token that is known is served whatever
-others guess. While the store is away, known keys go on working.
+Rules: an unknown token and a missing one are told the same, but only a token is a guess.
+Guesses are counted for the process, not for the address (which a proxy hides); a token that
+is known is served whatever others guess. While the store is away, known keys go on working.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ class Authenticator:
             return key
         if stale is not None:
             raise stale
-        self._count_failure()
+        if token:
+            self._count_failure()
         raise Unauthenticated("send a valid key: `Authorization: Bearer …`")
 
     def _refresh(self) -> StoreUnavailable | None:

@@ -87,6 +87,16 @@ def test_guessing_is_slowed_down_and_keys_go_on_working(store: SqlStore) -> None
         authenticator.identify("Bearer guess")
 
 
+def test_asking_without_a_key_is_no_guess(store: SqlStore) -> None:
+    """A client that has none, however often it asks, neither slows guesses nor is slowed."""
+    authenticator = Authenticator(store, clock_s=Clock())
+    for header in [None, "", "Bearer ", "Basic YTpi"] * 10:
+        with pytest.raises(Unauthenticated):
+            authenticator.identify(header)
+    with pytest.raises(Unauthenticated):
+        authenticator.identify("Bearer guess")
+
+
 def test_known_keys_outlive_an_absent_store(tmp_path: Path) -> None:
     """A key that was seen goes on working; of another one the store must be asked."""
     folder = tmp_path / "state"
