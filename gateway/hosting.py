@@ -11,6 +11,8 @@ from gateway.settings import Settings
 
 def serve(*, host: str, port: int, workers: int, settings: Settings) -> None:
     """Serve until a signal: BentoML with our services, which prepare the state first."""
+    # Before anything is made: BentoML puts its home, and with it the state folder, there first.
+    os.umask(0o077)
     os.environ.update(_environment(settings, workers))
     if is_loopback(host):
         os.environ.setdefault("AUDITION_OPEN_INFERENCE", "true")
