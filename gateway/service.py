@@ -38,7 +38,17 @@ class HostedService(Service[Any]):  # type: ignore[misc]
         return WorkerApp(load_settings(), host_app)
 
 
-@bentoml.service(workers=1, **_HOST_CONFIG)
+class GuardedService(Service[Any]):  # type: ignore[misc]
+    """A service that has no routes of ours; BentoML's own shall refuse pickles too."""
+
+    def to_asgi(self, is_main: bool = True) -> Any:  # noqa: FBT001, FBT002 - BentoML's signature
+        """The process's ASGI application."""
+        from gateway.protocols.app import without_pickles  # noqa: PLC0415 - as above
+
+        return without_pickles(super().to_asgi(is_main))
+
+
+@bentoml.service(service_class=GuardedService, workers=1, **_HOST_CONFIG)
 class Evaluator:
     """Reads the journals: shadow, archive, judge. One process, restarted when it dies."""
 

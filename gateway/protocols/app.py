@@ -65,3 +65,18 @@ class Routed:
             await self._metrics(scope, receive, send)
         else:
             raise UnknownEndpoint(f"there is nothing at {path[:200]}")
+
+
+def without_pickles(app: Application) -> Application:
+    """The host's own application of a process, whose routes shall refuse pickles like ours."""
+
+    async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            try:
+                refuse_pickles(dict(scope["headers"]))
+            except AuditionError as error:
+                await send_error(send, error)
+                return
+        await app(scope, receive, send)
+
+    return guarded

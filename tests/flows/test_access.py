@@ -167,6 +167,25 @@ def test_no_route_of_a_worker_reads_pickles(closed: ServingProcess, content_type
             assert answer.status_code == 415, (method, path, answer.text)
 
 
+def test_no_route_of_the_evaluator_reads_pickles(closed: ServingProcess) -> None:
+    """Its socket is the host's own affair, and guarded like ours."""
+    transport = httpx.HTTPTransport(uds=evaluator_socket(closed))
+    with httpx.Client(transport=transport, base_url="http://evaluator") as http:
+        assert http.get("/livez").status_code == 200
+        for path in ("/livez", "/readyz", "/metrics", "/schema.json", "/", "/anything"):
+            for content_type in PICKLES:
+                headers = {"content-type": content_type}
+                answer = http.post(path, headers=headers, content=NONE_PICKLED)
+                assert answer.status_code == 415, path
+
+
+def evaluator_socket(server: ServingProcess) -> str:
+    """The Unix socket that the Evaluator's process listens on."""
+    (evaluator,) = [one for one in server.descendants() if "Evaluator" in one.cmdline()]
+    (path,) = {one.laddr for one in evaluator.net_connections("unix") if one.laddr}
+    return str(path)
+
+
 def test_no_process_of_ours_can_read_pickles() -> None:
     """The host's reader of pickles is gone as soon as our services are imported."""
     # In a process of its own, for that is where the host imports them.
