@@ -15,7 +15,7 @@ import msgspec
 from gateway.core.records import ShadowStatus, TensorRecord
 from gateway.runtimes.messages import BatchDone, BatchFailed
 from gateway.shadow.batches import join, kind_of, split
-from gateway.shadow.runner import Runner, RunnerSilent
+from gateway.shadow.runner import Runner, Silence
 from gateway.shadow.tasks import Task
 
 MAX_BATCH_ROWS = 512
@@ -34,7 +34,7 @@ class RunResult(msgspec.Struct, gc=False):
 
 
 def run_all(runner: Runner, tasks: Sequence[Task]) -> list[RunResult]:
-    """One result a task, in order."""
+    """One result a task, in order. Raises OSError when no process can be started."""
     results: list[RunResult] = []
     for batch in _batches(runner, tasks):
         results += _run_batch(runner, batch)
@@ -69,12 +69,12 @@ def _try_together(runner: Runner, batch: list[Task]) -> list[RunResult] | None:
         return None
     rows = [task.prediction.rows for task in batch]
     started_at_us = time.time_ns() // 1000
+    reply = runner.run(join(inputs))
+    if not isinstance(reply, BatchDone):
+        return None
     try:
-        reply = runner.run(join(inputs))
-        if isinstance(reply, BatchFailed):
-            return None
         outputs = split(reply.outputs, rows)
-    except (RunnerSilent, ValueError):
+    except ValueError:
         return None
     return [
         RunResult("ok", "", started_at_us, reply.latency_us, sum(rows), mine) for mine in outputs
@@ -90,14 +90,12 @@ def _run_alone(runner: Runner, task: Task) -> RunResult:
     error = ""
     for _ in range(_ATTEMPTS_ALONE):
         started_at_us = time.time_ns() // 1000
-        try:
-            reply = runner.run(inputs)
-        except RunnerSilent as silent:
-            error = str(silent)
-            if silent.cpu_spent:
-                return _without_answer("timed_out", error, task)
-            continue
-        return _result(reply, started_at_us, task)
+        reply = runner.run(inputs)
+        if not isinstance(reply, Silence):
+            return _result(reply, started_at_us, task)
+        error = reply.error
+        if reply.cpu_spent:
+            break
     return _without_answer("timed_out", error, task)
 
 
