@@ -13,6 +13,7 @@ from pathlib import Path
 
 from gateway.core.records import PredictionRecord
 from gateway.core.routes import Rollout, VersionFacts
+from gateway.errors import AuditionError
 from gateway.journal.reader import Entry, JournalTail, writer_ids
 from gateway.journal.writer import JournalWriter
 from gateway.ports import Registration
@@ -23,6 +24,7 @@ from gateway.shadow.tasks import Task, shadow_record, task_of
 
 IDLE_WAIT_S = 0.02
 _SLICE = 1024
+_RETRY_AFTER_S = 1.0
 
 
 class Lane(threading.Thread):
@@ -80,7 +82,7 @@ class Lane(threading.Thread):
                 if self._finish_at is not None and self.has_reached(self._finish_at):
                     return
                 if not progressed:
-                    self._stopping.wait(IDLE_WAIT_S)
+                    self._stopping.wait(_RETRY_AFTER_S if self.problem else IDLE_WAIT_S)
         except Exception as error:  # whatever it is, it is shown and the books stay open
             self.problem = f"the shadow lane stopped: {error!r}"
             raise
@@ -91,24 +93,31 @@ class Lane(threading.Thread):
 
     def step(self) -> bool:
         """Do what can be done now in each journal; whether there was anything."""
-        progressed = False
+        progressed, problem = False, ""
         for writer_id in writer_ids(self._sources):
-            tail = self._tails.get(writer_id)
-            if tail is None:
-                start = self._done.get(writer_id, 0)
-                tail = self._tails[writer_id] = JournalTail(self._sources / writer_id, offset=start)
-            before = tail.offset
-            self._do(writer_id, tail.read())
-            self.positions[writer_id] = tail.offset
-            progressed = progressed or tail.offset != before
+            try:
+                progressed = self._follow(writer_id) or progressed
+            except (AuditionError, OSError) as error:
+                # No store, no room, no processes: what was not written is read again.
+                self._tails.pop(writer_id, None)
+                problem = f"the shadow of journal {writer_id} waits: {error}"
+        self.problem = problem
         return progressed
 
-    def _do(self, writer_id: str, entries: Sequence[Entry]) -> None:
+    def _follow(self, writer_id: str) -> bool:
+        tail = self._tails.get(writer_id)
+        if tail is None:
+            start = self._done.get(writer_id, 0)
+            tail = self._tails[writer_id] = JournalTail(self._sources / writer_id, offset=start)
+        before = tail.offset
+        entries = tail.read()
         tasks = [task for entry in entries if (task := self._task(writer_id, entry)) is not None]
         for start in range(0, len(tasks), _SLICE):
             if self._stopping.is_set():
-                raise SystemExit  # the positions must not pass what was not done
+                return False  # the position must not pass what was not done
             self._run(tasks[start : start + _SLICE])
+        self.positions[writer_id] = tail.offset
+        return tail.offset != before
 
     def _task(self, writer_id: str, entry: Entry) -> Task | None:
         record, registration = entry.record, self.registration
