@@ -9,6 +9,7 @@ import traceback
 from functools import partial
 from pathlib import Path
 
+from gateway.archive.intake import Intake
 from gateway.archive.writer import ArchiveWriter
 from gateway.bootstrap.identity import new_writer_id, now_us
 from gateway.core.routes import Rollout, VersionFacts
@@ -37,7 +38,6 @@ class EvaluatorHost:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._stopping = threading.Event()
-        self._evaluator: Evaluator | None = None
         self._thread = threading.Thread(target=self._run, name="evaluator", daemon=True)
 
     def start(self) -> None:
@@ -49,8 +49,6 @@ class EvaluatorHost:
     def stop(self) -> None:
         """End after the work under way."""
         self._stopping.set()
-        if self._evaluator is not None:
-            self._evaluator.stop()
         self._thread.join(timeout=10)
 
     def _run(self) -> None:
@@ -68,17 +66,21 @@ class EvaluatorHost:
             return
         store = open_store(self._settings.store_url)
         spans = span_sink()
-        self._evaluator = build_evaluator(self._settings, store, spans=spans)
-        self._evaluator.run()
+        build_evaluator(self._settings, store, spans=spans, stopping=self._stopping).run()
         if spans is not None:
             spans.close()
 
 
 def build_evaluator(
-    settings: Settings, store: ControlStore, *, spans: SpanSink | None
+    settings: Settings,
+    store: ControlStore,
+    *,
+    spans: SpanSink | None,
+    stopping: threading.Event,
 ) -> Evaluator:
     """The Evaluator over one state folder."""
     state = settings.state
+    cursors = Cursors(state / "shadow")
     judge = ArchiveJudge(state / "archive", store)
 
     def make_runner(facts: VersionFacts) -> Runner:
@@ -103,14 +105,18 @@ def build_evaluator(
     return Evaluator(
         state=state,
         store=store,
-        archive=ArchiveWriter(state / "archive"),
-        cursors=Cursors(state / "shadow"),
+        intake=Intake(
+            (state / "journal", state / "shadow"),
+            ArchiveWriter(state / "archive"),
+            sinks=(cursors.note,) if spans is None else (cursors.note, spans),
+            flush_every_s=settings.flush_every_s,
+        ),
+        cursors=cursors,
         make_lane=make_lane,
         judge=judge,
         act=partial(act, _operations(settings, store)),
         clock_us=_Clock(state / "clock", judge).now_us,
-        sinks=() if spans is None else (spans,),
-        flush_every_s=settings.flush_every_s,
+        stopping=stopping,
     )
 
 

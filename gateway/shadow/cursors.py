@@ -7,11 +7,13 @@ or none, costs time and nothing else.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
-from gateway.core.records import ShadowRecord
+from gateway.core.records import Record, ShadowRecord
+from gateway.errors import CorruptJournal
 from gateway.journal.reader import JournalTail, writer_ids
 
 Cursor = dict[str, int]  # source writer → the end of its last frame that was done
@@ -35,13 +37,16 @@ class Cursors:
         """Read the frames that were written since the file was."""
         for writer_id in writer_ids(self._root):
             tail = JournalTail(self._root / writer_id, offset=self._saved.read.get(writer_id, 0))
-            for entry in tail.drain():
-                if isinstance(entry.record, ShadowRecord):
+            # Behind a frame of another release nothing is known to be done: it is run again.
+            with suppress(CorruptJournal):
+                for entry in tail.drain():
                     self.note(entry.record)
             self._saved.read[writer_id] = tail.offset
 
-    def note(self, record: ShadowRecord) -> None:
-        """Move the cursor to where this frame says that it is."""
+    def note(self, record: Record) -> None:
+        """Move the cursor to where a shadow frame says that it is; other records move none."""
+        if not isinstance(record, ShadowRecord):
+            return
         key = _key(record.endpoint, record.registration)
         cursor = self._saved.cursors.setdefault(key, {})
         before = cursor.get(record.source_writer, 0)
@@ -60,8 +65,9 @@ class Cursors:
         return _key(endpoint, registration) in self._saved.finished
 
     def save(self, read: dict[str, int]) -> None:
-        """Write the file; `read` is how far the shadow journals are contained in it."""
-        self._saved.read = {**self._saved.read, **read}
+        """Write the file; `read` is how far each journal is contained in it."""
+        shadows = {name: end for name, end in read.items() if (self._root / name).is_dir()}
+        self._saved.read = {**self._saved.read, **shadows}
         beside = self._root / f".new-{_NAME}"
         beside.write_bytes(msgspec.json.encode(self._saved))
         beside.rename(self._root / _NAME)
