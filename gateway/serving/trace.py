@@ -11,6 +11,7 @@ from random import Random
 from typing import NamedTuple
 
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?")
+_LOW_64 = 2**64 - 1
 #: So many requests a second may be sampled because their callers asked for it.
 PARENT_SAMPLED_PER_S = 50
 
@@ -40,13 +41,14 @@ class Tracer:
 
     def begin(self, traceparent: str | None) -> Trace:
         """The trace of a request; an invalid header begins a new one, as the standard asks."""
-        span_id = f"{self._bits(64) or 1:016x}"
         match = _TRACEPARENT.fullmatch(traceparent) if traceparent else None
         if match is None or match[1] == "0" * 32 or match[2] == "0" * 16:
-            number = self._bits(128) or 1
-            return Trace(f"{number:032x}", span_id, "", (number & (2**64 - 1)) < self._below)
+            # One draw for both ids. Neither may be zero: one in 2^64 draws is.
+            drawn = self._bits(192)
+            digits = f"{drawn:048x}"
+            return Trace(digits[:32], digits[32:], "", (drawn >> 64) & _LOW_64 < self._below)
         asked = bool(int(match[3], 16) & 1)
-        return Trace(match[1], span_id, match[2], asked and self._grant())
+        return Trace(match[1], f"{self._bits(64):016x}", match[2], asked and self._grant())
 
     def _grant(self) -> bool:
         second = int(time.monotonic())
