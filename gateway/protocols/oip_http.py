@@ -130,9 +130,7 @@ class InferenceApp:
         else:
             await self._describe_model(path, headers, scope["method"], send)
 
-    async def _describe_model(
-        self, path: str, headers: Headers, method: str, send: Send
-    ) -> None:
+    async def _describe_model(self, path: str, headers: Headers, method: str, send: Send) -> None:
         match = _MODEL_PATH.fullmatch(path)
         if match is None:
             raise UnknownEndpoint(f"there is nothing at {path[:200]}")
@@ -176,11 +174,12 @@ def _json_length(headers: Headers) -> int | None:
 def _fill(call: Call, request: InferRequest, headers: Headers, table: Table) -> dict[str, Any]:
     """Decode the tensors, and write into `call` what the request says beside them."""
     call.client_request_id = request.id
-    context = request_context(request.parameters)
-    call.occurred_at_us = context.occurred_at_us
-    call.entity = context.entity
-    call.attributes = context.attributes
-    call.unit = context.unit
+    if request.parameters:
+        context = request_context(request.parameters)
+        call.occurred_at_us = context.occurred_at_us
+        call.entity = context.entity
+        call.attributes = context.attributes
+        call.unit = context.unit
     if call.unit is None and b"x-unit" in headers:
         call.unit = _unit(headers[b"x-unit"])
     if table.rules.event_time == "client" and call.occurred_at_us is None:
