@@ -7,6 +7,7 @@ import gc
 import os
 import secrets
 import socket
+from threading import Lock
 
 from gateway.archive.label_index import LabelIndex
 from gateway.bootstrap.identity import new_writer_id, now_us
@@ -36,7 +37,7 @@ from gateway.serving.trace import Tracer
 from gateway.serving.watch import Watch
 from gateway.settings import Settings
 from gateway.stores.sql import open_store
-from gateway.telemetry.prometheus import MetricsSink
+from gateway.telemetry.prometheus import MetricsSink, show_epoch
 
 _EXPORT_WAITS_S = 30.0
 
@@ -51,6 +52,7 @@ class WorkerApp:
         self._journal = JournalWriter(settings.state / "journal", writer_id=new_writer_id())
         self._routes = Routes()
         self._clocks: dict[str, EventClock] = {}
+        self._clocks_lock = Lock()
         repository = ModelRepository(settings.models)
         authenticator = Authenticator(self._store)
         self._watch = Watch(
@@ -61,6 +63,7 @@ class WorkerApp:
             pid=os.getpid(),
             host=socket.gethostname(),
             unrecorded_rows=lambda: self._dataplane.unrecorded_rows,
+            show_epoch=show_epoch,
         )
         self._dataplane = DataPlane(
             journal=self._journal,
@@ -136,12 +139,19 @@ class WorkerApp:
     def _clock_of(self, endpoint: str) -> EventClock:
         clock = self._clocks.get(endpoint)
         if clock is None:
-            rules = self._routes.tables[endpoint].rules
-            clock = self._clocks[endpoint] = EventClock(
-                self._state / "clock" / endpoint,
-                writer_id=self._journal.writer_id,
-                tolerance_us=rules.clock_tolerance_s * 1_000_000,
-            )
+            # Requests ask on the event loop, labels in a thread; a second clock would begin the
+            # file of the first anew.
+            with self._clocks_lock:
+                clock = self._clocks.get(endpoint) or self._new_clock(endpoint)
+        return clock
+
+    def _new_clock(self, endpoint: str) -> EventClock:
+        rules = self._routes.tables[endpoint].rules
+        clock = self._clocks[endpoint] = EventClock(
+            self._state / "clock" / endpoint,
+            writer_id=self._journal.writer_id,
+            tolerance_us=rules.clock_tolerance_s * 1_000_000,
+        )
         return clock
 
     def _admit_label_time(self, observed_at_us: int) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import mmap
 import struct
 from pathlib import Path
+from threading import Lock
 
 from gateway.errors import InvalidInput
 
@@ -28,6 +29,7 @@ class EventClock:
         with path.open("r+b") as file:
             self._memory = mmap.mmap(file.fileno(), _TIME.size)
         self.now_us = 0
+        self._lock = Lock()  # requests come on the event loop, labels in threads
         self.advance(read_clock(folder))
 
     def admit(self, field: str, time_us: int) -> None:
@@ -51,9 +53,10 @@ class EventClock:
 
     def advance(self, time_us: int) -> None:
         """Move the clock; it never goes back."""
-        if time_us > self.now_us:
-            self.now_us = time_us
-            _TIME.pack_into(self._memory, 0, time_us)
+        with self._lock:
+            if time_us > self.now_us:
+                self.now_us = time_us
+                _TIME.pack_into(self._memory, 0, time_us)
 
 
 def read_clock(folder: Path) -> int:

@@ -2,14 +2,17 @@
 
 Rules: the data plane never asks the store. When the store is gone, what was served last is
 served on. A version is loaded and warmed before its epoch is served, and a version that does
-not load leaves the worker on its last good epoch, with the reason in its report.
+not load leaves the worker on its last good epoch, with the reason in its report, and is tried
+again every RETRY_EVERY_S: its file may have been on its way.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+import traceback
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 from gateway.core.routes import Rollout, VersionFacts
 from gateway.errors import AuditionError, StoreUnavailable
@@ -19,6 +22,19 @@ from gateway.serving.routes import Routes, Table
 
 POLL_EVERY_S = 0.05
 REPORT_EVERY_S = 2.0
+RETRY_EVERY_S = 5.0
+
+
+class _Problem(NamedTuple):
+    """Why an epoch is not served, and when it was last tried (monotonic)."""
+
+    epoch: int
+    reason: str
+    tried_at_s: float
+
+    @property
+    def is_due(self) -> bool:
+        return time.monotonic() - self.tried_at_s >= RETRY_EVERY_S
 
 
 class Watch:
@@ -34,14 +50,16 @@ class Watch:
         pid: int,
         host: str,
         unrecorded_rows: Callable[[], int],
+        show_epoch: Callable[[str, int], None],
     ) -> None:
         self._store = store
         self._routes = routes
         self._load = load
         self._unrecorded_rows = unrecorded_rows
+        self._show_epoch = show_epoch
         self._writer_id, self._pid, self._host = writer_id, pid, host
         self._models: dict[str, OnnxModel] = {}
-        self._problems: dict[str, str] = {}
+        self._problems: dict[str, _Problem] = {}
         self._token: int | None = None
         self._reported_at = 0.0
 
@@ -49,7 +67,13 @@ class Watch:
         """Poll for ever; cancelled at the end of the worker."""
         while True:
             await asyncio.sleep(POLL_EVERY_S)
-            await asyncio.to_thread(self.step)
+            try:
+                await asyncio.to_thread(self.step)
+            except Exception:
+                # A worker that no longer follows must not look as if it did: it says so, and
+                # goes on trying.
+                traceback.print_exc()
+                await asyncio.sleep(RETRY_EVERY_S)
 
     def step(self) -> None:
         """One poll: catch up with the store if anything in it changed, and report."""
@@ -62,27 +86,38 @@ class Watch:
 
     def _catch_up(self) -> bool:
         token = self._store.change_token()
-        if token == self._token:
+        if token == self._token and not any(p.is_due for p in self._problems.values()):
             return False
         self._token = token
-        changed = False
-        for endpoint in self._store.endpoints():
-            rollout = self._store.rollout(endpoint)
-            table = self._routes.tables.get(endpoint)
-            if table is None or table.rollout.epoch != rollout.epoch:
-                changed = self._adopt(rollout) or changed
-        return changed
+        behind = [rollout for rollout in self._rollouts() if not self._is_settled(rollout)]
+        for rollout in behind:
+            self._adopt(rollout)
+        return bool(behind)
 
-    def _adopt(self, rollout: Rollout) -> bool:
+    def _rollouts(self) -> list[Rollout]:
+        return [self._store.rollout(endpoint) for endpoint in self._store.endpoints()]
+
+    def _is_settled(self, rollout: Rollout) -> bool:
+        """Whether this epoch is served, or was tried in vain a moment ago."""
+        table = self._routes.tables.get(rollout.endpoint)
+        if table is not None and table.rollout.epoch == rollout.epoch:
+            return True
+        problem = self._problems.get(rollout.endpoint)
+        # Every report changes the store, so without this a bad file was loaded without end.
+        return problem is not None and problem.epoch == rollout.epoch and not problem.is_due
+
+    def _adopt(self, rollout: Rollout) -> None:
+        endpoint, epoch = rollout.endpoint, rollout.epoch
         try:
             for version in rollout.serving():
                 self._ensure_loaded(rollout.versions[version])
             self._routes.swap(Table(rollout, self._models))
-            self._problems.pop(rollout.endpoint, None)
-        except AuditionError as error:
-            self._problems[rollout.endpoint] = f"epoch {rollout.epoch}: {error}"
+            self._problems.pop(endpoint, None)
+            self._show_epoch(endpoint, epoch)
+        except (AuditionError, MemoryError) as error:
+            reason = f"endpoint {endpoint}, epoch {epoch}: {str(error) or 'out of memory'}"
+            self._problems[endpoint] = _Problem(epoch, reason, time.monotonic())
         self._forget_unused()
-        return True
 
     def _ensure_loaded(self, facts: VersionFacts) -> None:
         if facts.digest not in self._models:
@@ -110,7 +145,7 @@ class Watch:
                     name: sorted(served.digest for served in table.versions.values())
                     for name, table in tables.items()
                 },
-                problem="; ".join(self._problems.values()),
+                problem="; ".join(problem.reason for problem in self._problems.values()),
                 unrecorded_rows=self._unrecorded_rows(),
             )
         )
