@@ -26,7 +26,8 @@ Arrays = dict[str, NDArray[Any]]
 INLINE_BUDGET_US = 300.0
 _MEASURED_ROWS = 64
 
-onnxruntime.set_default_logger_severity(3)
+# Fatal only: what goes wrong in a run is raised, and a client could flood the log with it.
+onnxruntime.set_default_logger_severity(4)
 
 
 class OnnxModel:
