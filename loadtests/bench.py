@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import platform
+import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -37,7 +38,8 @@ _ENDPOINT_FILE = f'champion: "1"\nprediction:\n  output: {OUTPUT}\n'
 def main() -> None:
     """Measure everything and print the table."""
     options = _options()
-    console = Console()
+    # Where nobody has set a width, the names of the figures decide it.
+    console = Console() if sys.stdout.isatty() else Console(width=120)
     with tempfile.TemporaryDirectory(prefix="audition-bench-") as name:
         folder = Path(name)
         console.print("training the model and starting four servers …")
