@@ -7,14 +7,17 @@ the nearest key that exists; nothing unknown is ignored.
 from __future__ import annotations
 
 import difflib
+import os
 import re
+import reprlib
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from gateway.core import metrics
 from gateway.core.routes import (
     EndpointRules,
     EntityRule,
@@ -25,9 +28,19 @@ from gateway.core.routes import (
 )
 from gateway.core.split import WHOLE_BP
 from gateway.errors import InvalidSetting
+from gateway.strict_yaml import read_yaml
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _DURATION = re.compile(r"(\d+)\s*([smhdw])")
+_CENTURY_S = 100 * 365 * 86_400
+_DAY_MS = 86_400_000
+_FILE_LIMIT_BYTES = 1 << 20
+_SHOWN_COMPLAINTS = 8
+#: A few lines of YAML can stand for a value of billions of elements.
+_REPR = reprlib.Repr()
+_REPR.maxlevel = 2
+#: Read by the command line, or before there are settings.
+_OTHER_VARIABLES = ("AUDITION_URL", "AUDITION_KEY", "AUDITION_WORKERS")
 
 
 class Settings(BaseSettings):
@@ -77,7 +90,10 @@ def _seconds(value: object) -> object:
 def _basis_points(value: object) -> object:
     """`"5%"` or a number of basis points."""
     if isinstance(value, str) and value.strip().endswith("%"):
-        return round(float(value.strip()[:-1]) * 100)
+        percent = float(value.strip()[:-1])
+        if not 0 <= percent <= 100:
+            raise ValueError("a share lies between 0% and 100%")
+        return round(percent * 100)
     return value
 
 
@@ -87,7 +103,7 @@ def _version_name(value: object) -> object:
 
 
 VersionName = Annotated[str, BeforeValidator(_version_name)]
-Seconds = Annotated[int, BeforeValidator(_seconds), Field(ge=0)]
+Seconds = Annotated[int, BeforeValidator(_seconds), Field(ge=0, le=_CENTURY_S)]
 Share = Annotated[int, BeforeValidator(_basis_points), Field(ge=0, le=WHOLE_BP)]
 
 
@@ -98,7 +114,7 @@ class _Strict(BaseModel):
 class PredictionSection(_Strict):
     """Which output is the prediction, and how its numbers are read."""
 
-    output: str | dict[str, str] | None = None
+    output: str | dict[VersionName, str] | None = None
     reading: Reading = "probability"
     threshold: float = Field(0.5, ge=0, le=1)
 
@@ -152,7 +168,7 @@ class EndpointFile(_Strict):
     allow_missing: tuple[str, ...] = ()
     shadow: ShadowSection = ShadowSection()
     durability: Literal["process", "disk"] = "process"
-    time_limit_ms: int = Field(10_000, ge=1)
+    time_limit_ms: int = Field(10_000, ge=1, le=_DAY_MS)
     policy: PolicySection = PolicySection()
 
     def rules(self) -> EndpointRules:
@@ -180,43 +196,85 @@ class EndpointFile(_Strict):
 def load_endpoint_file(path: Path) -> EndpointFile:
     """Read an endpoint file. Raises InvalidSetting that names file, key and remedy."""
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            content = file.read(_FILE_LIMIT_BYTES + 1)
+        return parse_endpoint_file(content.decode(), source=str(path))
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidSetting(f"{path}: cannot be read: {error}") from error
-    return parse_endpoint_file(text, source=str(path))
 
 
 def parse_endpoint_file(text: str, *, source: str) -> EndpointFile:
     """Parse the text of an endpoint file; `source` is how messages call it."""
-    if len(text) > 1 << 20:
+    if len(text) > _FILE_LIMIT_BYTES:
         raise InvalidSetting(f"{source}: larger than 1 MiB, which no endpoint file is")
     try:
-        content = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError) as error:
+        content = read_yaml(text)
+    except ValueError as error:
         raise InvalidSetting(f"{source}: no YAML: {error}") from error
     try:
-        return EndpointFile.model_validate({} if content is None else content)
+        file = EndpointFile.model_validate({} if content is None else content)
     except ValidationError as error:
-        lines = "; ".join(_complaint(one) for one in error.errors())
-        raise InvalidSetting(f"{source}: {lines}") from error
+        raise InvalidSetting(f"{source}: {_complaints(error)}") from error
+    for key, requirement in _impossible(file):
+        raise InvalidSetting(f"{source}: {key}: {requirement}")
+    return file
+
+
+def _impossible(file: EndpointFile) -> Iterator[tuple[str, str]]:
+    """Keys whose values are fine alone, and cannot be together."""
+    policy, reading = file.policy, file.prediction.reading
+    if policy.minimum_effect <= policy.margin:
+        yield "policy.minimum_effect", f"must lie above policy.margin ({policy.margin})"
+    fitting = [name for name, one in metrics.all_metrics().items() if file.task in one.tasks]
+    if policy.metric not in fitting:
+        known = ", ".join(sorted(fitting)) or "none yet"
+        yield "policy.metric", f"there is no {policy.metric} for task {file.task}; there is {known}"
+    elif metrics.by_name(policy.metric).reads == "probability" and reading == "class":
+        yield "policy.metric", f"{policy.metric} needs a prediction.reading other than class"
+    if file.task == "multiclass" and reading == "probability":
+        yield "prediction.reading", "is class or scores for task multiclass"
 
 
 def load_settings(**given: Any) -> Settings:
     """The server's settings; `given` wins over the environment. Raises InvalidSetting."""
+    _refuse_unknown_variables()
     try:
         return Settings(**given)
     except ValidationError as error:
-        lines = "; ".join(f"AUDITION_{_complaint(one).upper()}" for one in error.errors())
-        raise InvalidSetting(lines) from error
+        raise InvalidSetting(_complaints(error, _variable)) from error
 
 
-def _complaint(error: Any) -> str:
-    location = ".".join(str(part) for part in error["loc"])
-    if error["type"] != "extra_forbidden":
-        message = error["msg"].removeprefix("Value error, ")
-        return f"{location or 'the file'}: {message}, not {_shown(error['input'])}"
-    near = difflib.get_close_matches(str(error["loc"][-1]), _keys_at(error["loc"][:-1]), n=1)
-    return f"{location}: no such key" + (f"; did you mean {near[0]}?" if near else "")
+def _variable(setting: str) -> str:
+    return f"AUDITION_{setting.upper()}"
+
+
+def _refuse_unknown_variables() -> None:
+    known = [*map(_variable, Settings.model_fields), *_OTHER_VARIABLES]
+    for name in sorted(os.environ):
+        if name.upper().startswith("AUDITION_") and name.upper() not in known:
+            raise InvalidSetting(f"{name}: no such setting{_nearest(name.upper(), known)}")
+
+
+def _complaints(error: ValidationError, name: Callable[[str], str] = str) -> str:
+    errors = error.errors(include_url=False)
+    shown = [_complaint(one, name) for one in errors[:_SHOWN_COMPLAINTS]]
+    if len(errors) > len(shown):
+        shown.append(f"and {len(errors) - len(shown)} more")
+    return "; ".join(shown)
+
+
+def _complaint(error: Any, name: Callable[[str], str]) -> str:
+    place = name(".".join(str(part) for part in error["loc"]))
+    if error["type"] == "extra_forbidden":
+        near = _nearest(str(error["loc"][-1]), _keys_at(error["loc"][:-1]))
+        return f"{place}: no such key{near}"
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{place or 'the file'}: {message}, not {_REPR.repr(error['input'])}"
+
+
+def _nearest(word: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _keys_at(path: tuple[int | str, ...]) -> list[str]:
@@ -226,8 +284,3 @@ def _keys_at(path: tuple[int | str, ...]) -> list[str]:
         choices = getattr(annotation, "__args__", (annotation,))
         section = next(c for c in choices if isinstance(c, type) and issubclass(c, BaseModel))
     return [field.alias or name for name, field in section.model_fields.items()]
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:60] + "…"
