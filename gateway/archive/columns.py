@@ -114,6 +114,8 @@ def _shadow_table(frames: Sequence[Framed]) -> pa.Table:
         "started_at": per_row([r.started_at_us for r in records]),
         "latency_us": per_row([r.latency_us for r in records]),
         "batch_rows": per_row([r.batch_rows for r in records]),
+        "champion_alone_us": per_row([r.champion_alone_us for r in records]),
+        "challenger_alone_us": per_row([r.challenger_alone_us for r in records]),
         **_place(frames, per_row),
     }
     return _table(

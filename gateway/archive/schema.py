@@ -60,6 +60,8 @@ FIXED: Mapping[Dataset, Mapping[str, pa.DataType]] = {
         "started_at": INSTANT,
         "latency_us": pa.int64(),
         "batch_rows": pa.int64(),
+        "champion_alone_us": pa.int64(),
+        "challenger_alone_us": pa.int64(),
         "source_writer": pa.string(),
         "source_end": pa.int64(),
     },

@@ -102,7 +102,7 @@ def _without_labels(challenger: Document) -> list[RenderableType]:
     lines = [
         f"agree on {100 * report['agreement']:.2f}% of {report['both_answered']} rows",
         *(f"{role} failed on {_failures(report[role])}" for role in ("champion", "challenger")),
-        *(_latencies(*pair) for pair in report["latencies"]),
+        *_latencies(report["champion_latency"], report["challenger_latency"]),
     ]
     return [Text(f"  {plain(challenger['version'])}: without labels: {'; '.join(lines)}")]
 
@@ -112,11 +112,13 @@ def _failures(failures: Document) -> str:
     return f"{failed} of {failures['n']}"
 
 
-def _latencies(champion: Document, challenger: Document) -> str:
-    return (
-        f"median run {champion['p50_us']:.0f} µs {champion['measured']} (champion) and "
-        f"{challenger['p50_us']:.0f} µs {challenger['measured']} (challenger), n={champion['n']}"
-    )
+def _latencies(champion: Document | None, challenger: Document | None) -> list[str]:
+    if champion is None or challenger is None:
+        return []
+    return [
+        f"median run alone {champion['p50_us']:.0f} µs (champion) and "
+        f"{challenger['p50_us']:.0f} µs (challenger), n={champion['n']}"
+    ]
 
 
 def _wealth(verdict: Document, level: float | None) -> str:

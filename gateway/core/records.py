@@ -115,6 +115,9 @@ class ShadowRecord(msgspec.Struct, array_like=True, tag="s", gc=False):
     trace_id: str = ""
     parent_span_id: str = ""
     sampled: bool = False
+    # Both versions run alone on this request, for a sample: an honest pair of latencies.
+    champion_alone_us: int | None = None
+    challenger_alone_us: int | None = None
 
 
 Record = PredictionRecord | LabelsRecord | ShadowRecord

@@ -2,13 +2,10 @@
 """What can be said of a challenger without any label: for those who start without them.
 
 Rules: no verdict and no promotion follows from this. Every figure has its n, and where there
-is no row the figure is None, never 0. A latency says how it was taken: an answer to a client
-and a batch in shadow are not the same measurement.
+is no row the figure is None, never 0.
 """
 
 from __future__ import annotations
-
-from typing import Literal
 
 import msgspec
 import numpy as np
@@ -16,13 +13,10 @@ import pyarrow as pa  # type: ignore[import-untyped]
 
 from gateway.archive.comparisons import Scope, compared_rows, prediction_rows
 from gateway.archive.tables import ArchiveReader
-from gateway.core.arrays import Bools, Floats
+from gateway.core.arrays import Floats
 from gateway.core.predictions import decide
 from gateway.core.registration import Terms
 from gateway.judge.pairs import by_width, codes
-
-#: live: the whole request of one client. shadow: the whole batch that the row ran in.
-Measured = Literal["live", "shadow"]
 
 
 class Failures(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,9 +30,8 @@ class Failures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Latency(msgspec.Struct, frozen=True, kw_only=True):
-    """Median and 99th percentile over the same `n` rows for both versions, in µs."""
+    """Median and 99th percentile over `n` requests that both versions ran alone, in µs."""
 
-    measured: Measured
     n: int
     p50_us: float
     p99_us: float
@@ -48,15 +41,16 @@ class LabelFreeReport(msgspec.Struct, frozen=True, kw_only=True):
     """Agreement, failures and latency of one registration.
 
     `agreement` is the share of the `both_answered` rows on which the two decide alike; None
-    where there are none. `latencies` holds, for each way that the pair was measured, the
-    champion's and the challenger's.
+    where there are none. The latencies are of the same sampled requests, run by both versions
+    alone and in random order; None where none was sampled yet.
     """
 
     both_answered: int
     agreement: float | None
     champion: Failures
     challenger: Failures
-    latencies: list[tuple[Latency, Latency]]
+    champion_latency: Latency | None
+    challenger_latency: Latency | None
 
 
 def label_free_report(reader: ArchiveReader, scope: Scope) -> LabelFreeReport:
@@ -71,12 +65,14 @@ def label_free_report(reader: ArchiveReader, scope: Scope) -> LabelFreeReport:
         _statuses(table[f"{role}_status"]) for role in ("champion", "challenger")
     )
     both = (champion == "ok") & (challenger == "ok")
+    timed = _timed(reader, scope)
     return LabelFreeReport(
         both_answered=int(both.sum()),
         agreement=_agreement(table.filter(pa.array(both)), terms),
         champion=_failures(champion),
         challenger=_failures(challenger),
-        latencies=_latencies(table, both, terms),
+        champion_latency=_latency(timed["champion_alone_us"]),
+        challenger_latency=_latency(timed["challenger_alone_us"]),
     )
 
 
@@ -106,25 +102,21 @@ def _decisions(outputs: list[pa.ChunkedArray], terms: Terms) -> list[Floats]:
     ]
 
 
-def _latencies(table: pa.Table, both: Bools, terms: Terms) -> list[tuple[Latency, Latency]]:
-    """Pairs by who answered the client, where both answered."""
-    served = table["served_digest"].to_numpy().astype(str)
-    is_champion, is_challenger = served == terms.champion_digest, served == terms.challenger_digest
-    ways: tuple[tuple[Bools, Measured, Measured], ...] = (
-        (both & is_champion, "live", "shadow"),
-        (both & is_challenger, "shadow", "live"),
-        (both & ~is_champion & ~is_challenger, "shadow", "shadow"),
+def _timed(reader: ArchiveReader, scope: Scope) -> pa.Table:
+    """The sampled requests, each once however often its frame was written."""
+    registration = scope.registration
+    shadows = reader.scan("shadows", registration.endpoint)
+    return reader.table(
+        f"""SELECT any_value(champion_alone_us) AS champion_alone_us,
+            any_value(challenger_alone_us) AS challenger_alone_us
+        FROM {shadows} WHERE registration = {registration.number} AND row = 0
+            AND champion_alone_us IS NOT NULL
+        GROUP BY prediction_id"""
     )
-    return [
-        (
-            _latency(table["champion_latency_us"], rows, champion),
-            _latency(table["challenger_latency_us"], rows, challenger),
-        )
-        for rows, champion, challenger in ways
-        if rows.any()
-    ]
 
 
-def _latency(column: pa.ChunkedArray, rows: Bools, measured: Measured) -> Latency:
-    p50_us, p99_us = np.percentile(column.to_numpy()[rows].astype(np.float64), [50, 99])
-    return Latency(measured=measured, n=int(rows.sum()), p50_us=float(p50_us), p99_us=float(p99_us))
+def _latency(column: pa.ChunkedArray) -> Latency | None:
+    if not len(column):
+        return None
+    p50_us, p99_us = np.percentile(column.to_numpy().astype(np.float64), [50, 99])
+    return Latency(n=len(column), p50_us=float(p50_us), p99_us=float(p99_us))

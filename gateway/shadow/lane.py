@@ -18,9 +18,10 @@ from gateway.journal.reader import Entry, JournalTail, writer_ids
 from gateway.journal.writer import JournalWriter
 from gateway.ports import Registration
 from gateway.shadow.cursors import Cursor
+from gateway.shadow.latencies import Pair, time_pair
 from gateway.shadow.runner import Runner
 from gateway.shadow.running import RunResult, run_all
-from gateway.shadow.tasks import Task, shadow_record, task_of
+from gateway.shadow.tasks import Task, sampling_key, shadow_record, task_of
 
 IDLE_WAIT_S = 0.02
 _SLICE = 1024
@@ -148,9 +149,18 @@ class Lane(threading.Thread):
             found = run_all(self._runner(version), [tasks[i] for i in wanted])
             results.update({(i, version): one for i, one in zip(wanted, found, strict=True)})
         for i, task in enumerate(tasks):
-            self._write(task, {v: results[i, v] for v in task.versions})
+            self._write(task, {v: results[i, v] for v in task.versions}, self._time(task))
 
-    def _write(self, task: Task, results: dict[str, RunResult]) -> None:
+    def _time(self, task: Task) -> Pair | None:
+        return time_pair(
+            task,
+            key=sampling_key(self.registration.digest),
+            champion=self.registration.champion,
+            challenger=self.registration.version,
+            runner_of=self._runner,
+        )
+
+    def _write(self, task: Task, results: dict[str, RunResult], alone: Pair | None) -> None:
         before = self._done.get(task.writer_id, 0)
         for version in task.versions:
             result = results[version]
@@ -170,6 +180,8 @@ class Lane(threading.Thread):
                 batch_rows=result.batch_rows,
                 outputs=result.outputs,
             )
+            if alone is not None and version == task.versions[-1]:
+                record.champion_alone_us, record.challenger_alone_us = alone
             self.journal.append(record)
         self._done[task.writer_id] = task.end
 

@@ -46,7 +46,7 @@ def _batches(runner: Runner, tasks: Sequence[Task]) -> list[list[Task]]:
     batches: list[list[Task]] = []
     kind, rows = None, 0
     for task in tasks:
-        found = kind_of(_inputs(runner, task)) if runner.facts.batches else None
+        found = kind_of(inputs_of(runner, task)) if runner.facts.batches else None
         rows += task.prediction.rows
         if found is None or found != kind or rows > MAX_BATCH_ROWS:
             batches.append([])
@@ -64,7 +64,7 @@ def _run_batch(runner: Runner, batch: list[Task]) -> list[RunResult]:
 
 
 def _try_together(runner: Runner, batch: list[Task]) -> list[RunResult] | None:
-    inputs = [_inputs(runner, task) for task in batch]
+    inputs = [inputs_of(runner, task) for task in batch]
     if any(len(one) < len(runner.facts.signature.inputs) for one in inputs):
         return None
     rows = [task.prediction.rows for task in batch]
@@ -82,7 +82,7 @@ def _try_together(runner: Runner, batch: list[Task]) -> list[RunResult] | None:
 
 
 def _run_alone(runner: Runner, task: Task) -> RunResult:
-    inputs = _inputs(runner, task)
+    inputs = inputs_of(runner, task)
     missing = {spec.name for spec in runner.facts.signature.inputs} - {t.name for t in inputs}
     if missing:
         names = ", ".join(sorted(missing))
@@ -111,7 +111,7 @@ def _without_answer(status: ShadowStatus, error: str, task: Task) -> RunResult:
     return RunResult(status, error, time.time_ns() // 1000, 0, task.prediction.rows, [])
 
 
-def _inputs(runner: Runner, task: Task) -> list[TensorRecord]:
+def inputs_of(runner: Runner, task: Task) -> list[TensorRecord]:
     """What the version reads of the request, in the order of its signature."""
     sent = {tensor.name: tensor for tensor in task.prediction.inputs}
     return [sent[s.name] for s in runner.facts.signature.inputs if s.name in sent]

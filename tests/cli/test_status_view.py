@@ -10,7 +10,7 @@ from rich.console import Console
 
 from gateway.cli.status_view import statuses_view
 
-LATENCY = {"measured": "alone", "n": 40, "p50_us": 12.0, "p99_us": 30.0}
+LATENCY = {"n": 40, "p50_us": 12.0, "p99_us": 30.0}
 FAILURES = {"n": 200, "failed": 1, "timed_out": 2, "nonfinite": 3, "refused": 9}
 
 
@@ -46,12 +46,13 @@ def test_what_is_known_without_labels_is_shown_with_its_n() -> None:
             "both_answered": 194,
             "champion": {**FAILURES, "failed": 0, "timed_out": 0, "nonfinite": 0},
             "challenger": FAILURES,
-            "latencies": [[LATENCY, {**LATENCY, "p50_us": 15.0}]],
+            "champion_latency": LATENCY,
+            "challenger_latency": {**LATENCY, "p50_us": 15.0},
         }
     )
     assert "agree on 98.77% of 194 rows" in text
     assert "champion failed on 0 of 200; challenger failed on 6 of 200" in text
-    assert "median run 12 µs alone (champion) and 15 µs alone (challenger), n=40" in text
+    assert "median run alone 12 µs (champion) and 15 µs (challenger), n=40" in text
 
 
 @pytest.mark.parametrize("label_free", [None, {"agreement": None}])

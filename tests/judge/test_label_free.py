@@ -6,6 +6,7 @@ from pathlib import Path
 
 from gateway.archive.tables import ArchiveReader
 from gateway.judge.label_free import Failures, LabelFreeReport, Latency, label_free_report
+from tests.archive.records import shadow
 from tests.archive.scenes import scope, terms
 from tests.judge.traffic import Frame, Row, answer_frames, write
 
@@ -50,17 +51,25 @@ def test_failures_stand_beside_how_often_each_was_asked(tmp_path: Path) -> None:
     assert report.champion == Failures(n=4, timed_out=1)
 
 
-def test_latencies_say_how_they_were_taken(tmp_path: Path) -> None:
-    """A live answer and a shadow batch are kept apart."""
-    report = _report(tmp_path, [Row(0, 0), Row(1, 0), Row(2, 0, live=True)])
-    live = Latency(measured="live", n=2, p50_us=300, p99_us=300)
-    run = Latency(measured="shadow", n=2, p50_us=500, p99_us=500)
-    assert report.latencies[0] == (live, run)
-    assert [one.measured for one in report.latencies[1]] == ["shadow", "live"]
+def test_latencies_are_of_requests_that_both_ran_alone(tmp_path: Path) -> None:
+    """Only sampled requests count, each once however often its frame was written."""
+    frames = [
+        Frame("s1", 1, shadow("a", champion_alone_us=10, challenger_alone_us=30)),
+        Frame("s1", 2, shadow("b", champion_alone_us=20, challenger_alone_us=50)),
+        Frame("s1", 3, shadow("b", champion_alone_us=20, challenger_alone_us=50)),
+        Frame("s1", 4, shadow("c")),
+        Frame("s1", 5, shadow("d", registration=2, champion_alone_us=9, challenger_alone_us=9)),
+    ]
+    write(tmp_path, frames)
+    with ArchiveReader(tmp_path) as reader:
+        report = label_free_report(reader, scope())
+    assert report.champion_latency == Latency(n=2, p50_us=15, p99_us=19.9)
+    assert report.challenger_latency == Latency(n=2, p50_us=40, p99_us=49.8)
 
 
 def test_without_rows_there_are_no_figures(tmp_path: Path) -> None:
     """None and an n of 0; never an agreement of 0, never a pass."""
     report = _report(tmp_path, [])
-    assert (report.both_answered, report.agreement, report.latencies) == (0, None, [])
+    assert (report.both_answered, report.agreement) == (0, None)
+    assert (report.champion_latency, report.challenger_latency) == (None, None)
     assert report.challenger == Failures(n=0)
