@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import secrets
 import sys
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 
 from gateway.bootstrap.identity import now_us
 from gateway.core.rollout import AddVersion, Configure, first_rollout, step
-from gateway.core.routes import Rollout, shared_inputs
-from gateway.errors import Conflict, InvalidSetting
+from gateway.core.routes import EndpointRules, Rollout, VersionFacts, shared_inputs
+from gateway.errors import Conflict, InvalidModel, InvalidSetting
 from gateway.judge.access_keys import create_key
 from gateway.ports import ControlStore
 from gateway.runtimes.repository import ModelRepository
@@ -59,31 +61,81 @@ def _ensure_admin_key(store: ControlStore, settings: Settings) -> None:
 def _bring_up(
     store: ControlStore, repository: ModelRepository, endpoint: str, file: EndpointFile
 ) -> None:
-    versions = repository.versions(endpoint)
-    if endpoint not in store.endpoints():
-        champion = file.champion or (versions[0] if len(versions) == 1 else None)
-        if champion is None:
-            raise InvalidSetting(
-                f"{repository.endpoint_file(endpoint)}: champion is missing, and there are "
-                f"several versions ({', '.join(versions)}); say which one answers"
-            )
-        rollout = first_rollout(
-            endpoint,
-            champion=repository.facts(endpoint, champion),
-            rules=file.rules(),
-            salt=secrets.token_hex(16),
-        )
+    """Everything is looked at before anything is written."""
+    path, rules = repository.endpoint_file(endpoint), file.rules()
+    is_new = endpoint not in store.endpoints()
+    champion = _first_champion(repository, endpoint, file) if is_new else ""
+    found = _inspect_new(repository, endpoint, {} if is_new else store.rollout(endpoint).versions)
+    if is_new:
+        facts = found.get(champion) or repository.facts(endpoint, champion)
+        salt = secrets.token_hex(16)
+        first = first_rollout(endpoint, champion=facts, rules=rules, salt=salt)
+        _require_named_parts(first, rules, found, path)
         with suppress(Conflict):
-            store.create(rollout, actor="audition", reason="first served", at_us=now_us())
+            store.create(first, actor="audition", reason="first served", at_us=now_us())
     rollout = store.rollout(endpoint)
-    if rollout.rules != file.rules():
-        _commit(store, rollout, Configure(file.rules()), "the endpoint file changed")
-    found = [version for version in versions if version not in rollout.versions]
+    _require_named_parts(rollout, rules, found, path)
+    if rollout.rules != rules:
+        _commit(store, rollout, Configure(rules), "the endpoint file changed")
+    for version, facts in found.items():
+        rollout = store.rollout(endpoint)
+        if version not in rollout.versions:
+            _commit(store, rollout, AddVersion(facts), "found in the model repository")
+
+
+def _inspect_new(
+    repository: ModelRepository, endpoint: str, known: Collection[str]
+) -> dict[str, VersionFacts]:
+    """The versions that nobody knows yet; a bad file of one must stop nobody."""
+
+    def inspect(version: str) -> VersionFacts | None:
+        try:
+            return repository.facts(endpoint, version)
+        except InvalidModel as error:
+            sys.stderr.write(f"Version {version} of endpoint {endpoint} is left out: {error}\n")
+            return None
+
+    fresh = [version for version in repository.versions(endpoint) if version not in known]
     # Each is inspected in a child of its own, and starting those is most of the time.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for facts in pool.map(lambda version: repository.facts(endpoint, version), found):
-            rollout = store.rollout(endpoint)
-            _commit(store, rollout, AddVersion(facts), "found in the model repository")
+        return {facts.version: facts for facts in pool.map(inspect, fresh) if facts is not None}
+
+
+def _first_champion(repository: ModelRepository, endpoint: str, file: EndpointFile) -> str:
+    path, versions = repository.endpoint_file(endpoint), repository.versions(endpoint)
+    known = ", ".join(versions)
+    if file.champion is not None and file.champion not in versions:
+        raise InvalidSetting(
+            f"{path}: champion: there is no version {file.champion!r}; there are: {known}"
+        )
+    if file.champion is None and len(versions) > 1:
+        raise InvalidSetting(
+            f"{path}: champion is missing, and there are several versions ({known}); "
+            "say which one answers"
+        )
+    return file.champion or versions[0]
+
+
+def _require_named_parts(
+    rollout: Rollout, rules: EndpointRules, found: Mapping[str, VersionFacts], path: Path
+) -> None:
+    """Outputs and inputs that the endpoint file names must be some version's."""
+    for version in rollout.serving():
+        output = rules.prediction.output_of(version)
+        names = rollout.versions[version].signature.output_names
+        if output is not None and output not in names:
+            raise InvalidSetting(
+                f"{path}: prediction.output: version {version} has no output {output!r}; "
+                f"it has {', '.join(names)}"
+            )
+    versions = {**rollout.versions, **found}.values()
+    inputs = {spec.name: spec for facts in versions for spec in facts.signature.inputs}
+    for name in rules.allow_missing:
+        if name not in inputs or not inputs[name].kind.is_float:
+            raise InvalidSetting(
+                f"{path}: allow_missing: no version reads a floating-point input {name!r}; "
+                f"inputs are {', '.join(sorted(inputs))}"
+            )
 
 
 def _commit(
