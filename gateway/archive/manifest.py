@@ -2,7 +2,9 @@
 
 Rules: swapping the manifest is THE commit. A file that it does not list does not exist for
 any reader, and a frame is in the archive exactly if it lies within `covered`. So after a
-crash at any moment the tail goes on at `covered`, and nothing is lost or there twice.
+crash at any moment the tail goes on at `covered`, and nothing is lost or there twice. A file
+that a swap leaves out stays on the disk as `retired` for a while, because a reader may be
+working from the manifest before.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ class ArchiveFile(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `tensors` are the SQL types of its `inputs.<name>` and `outputs.<name>` columns in order;
     `sources` the first and the last `source_end` of each journal writer in it, `entities` the
-    least and the greatest entity.
+    least and the greatest entity. `latest_at_us` is when the last of its rows was accepted,
+    run or received, and `epochs` how many rows each epoch has, of predictions only.
     """
 
     dataset: Dataset
@@ -41,16 +44,31 @@ class ArchiveFile(msgspec.Struct, frozen=True, omit_defaults=True):
     accepted_at_us: Range | None = None
     occurred_at_us: Range | None = None
     entities: tuple[str, str] | None = None
+    latest_at_us: int = 0
+    epochs: dict[int, int] = {}
+    size_bytes: int = 0
+
+
+class Retired(msgspec.Struct, frozen=True):
+    """A file that is no longer of the archive, and that a reader may still have open."""
+
+    path: str
+    at_us: int
 
 
 class Manifest(msgspec.Struct, frozen=True):
     """The archive at one moment. `covered` is the end, in bytes of the whole journal, of the
-    last frame of each writer that is in it; `sequence` counts the swaps."""
+    last frame of each writer that is in it; `sequence` counts the swaps.
+
+    `let_go` counts the files whose rows retention has taken away; compaction takes none.
+    """
 
     sequence: int = 0
     covered: dict[str, int] = {}
     files: tuple[ArchiveFile, ...] = ()
     format: int = 1
+    retired: tuple[Retired, ...] = ()
+    let_go: int = 0
 
 
 def load(folder: Path) -> Manifest:

@@ -1,29 +1,29 @@
 """The archive's writer: frames of the journals in, Parquet files and a manifest out.
 
 Rules: one writer a folder. Files are written beside, fsynced and renamed before the manifest
-that lists them is swapped (see manifest.py), so a flush has happened as a whole or not at
-all; after a crash the tail goes on at `covered`. When to flush is the caller's business.
+that lists them is swapped (see manifest.py), so a flush, a merge or a deletion has happened
+as a whole or not at all; after a crash the tail goes on at `covered`. Files that go stay on
+the disk as retired ones until `remove_retired`. When to do any of it is the caller's business.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pyarrow as pa  # type: ignore[import-untyped]
-import pyarrow.compute as pc  # type: ignore[import-untyped]
-import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 from gateway.archive import manifest as manifests
 from gateway.archive.columns import Framed, label_table, prediction_tables, shadow_tables
-from gateway.archive.manifest import ArchiveFile, Manifest, Range
-from gateway.archive.schema import FIXED, REPEATING, Dataset, sql_type
+from gateway.archive.compaction import merge, next_merge
+from gateway.archive.files import write_file
+from gateway.archive.manifest import ArchiveFile, Manifest, Retired
+from gateway.archive.schema import Dataset
 from gateway.core.records import LabelsRecord, PredictionRecord, ShadowRecord
 
-_ROW_GROUP_ROWS = 65_536
 _DATASETS: dict[type, Dataset] = {
     PredictionRecord: "predictions",
     ShadowRecord: "shadows",
@@ -49,8 +49,13 @@ class ArchiveWriter:
         return dict(self._manifest.covered)
 
     @property
+    def manifest(self) -> Manifest:
+        """The archive as it is now, without what was appended and not flushed."""
+        return self._manifest
+
+    @property
     def sequence(self) -> int:
-        """How often the archive was flushed; another number, other contents."""
+        """How often the manifest was swapped; another number, other contents."""
         return self._manifest.sequence
 
     @property
@@ -83,20 +88,65 @@ class ArchiveWriter:
             return False
         sequence = self._manifest.sequence + 1
         added = [self._write(sequence, part) for part in enumerate(_parts(self._pending))]
-        swapped = Manifest(
-            sequence=sequence, covered=dict(self._seen), files=(*self._manifest.files, *added)
-        )
-        manifests.swap(self._folder, swapped)
-        self._manifest, self._pending = swapped, []
+        self._swap(covered=dict(self._seen), files=(*self._manifest.files, *added))
+        self._pending = []
         return True
+
+    def compact(self, *, at_least: int, at_us: int) -> bool:
+        """Merge some small files, if `at_least` of a size are there; whether it did.
+
+        Raises OSError when the disk refuses; then the archive is as it was.
+        """
+        files = next_merge(self._manifest.files, at_least=at_least)
+        if files:
+            merged = merge(self._folder, files, f"{self._manifest.sequence + 1:09d}-000.parquet")
+            self._replace(files, merged, at_us=at_us)
+        return bool(files)
+
+    def let_go(self, is_over: Callable[[ArchiveFile], bool], *, at_us: int) -> bool:
+        """Take the files that retention is over for out of the archive; whether any was."""
+        files = [file for file in self._manifest.files if is_over(file)]
+        if files:
+            self._replace(files, None, at_us=at_us)
+        return bool(files)
+
+    def remove_retired(self, *, before_us: int) -> bool:
+        """Delete files that were retired before then; whether there were any."""
+        due = [one for one in self._manifest.retired if one.at_us < before_us]
+        for one in due:
+            (self._folder / one.path).unlink(missing_ok=True)
+        if due:
+            left = tuple(one for one in self._manifest.retired if one.at_us >= before_us)
+            self._swap(retired=left)
+        return bool(due)
+
+    def _replace(
+        self, gone: Sequence[ArchiveFile], merged: ArchiveFile | None, *, at_us: int
+    ) -> None:
+        """Put `merged` where the first of the files that go was: neighbours stay neighbours."""
+        paths = {file.path for file in gone}
+        files: list[ArchiveFile] = []
+        for file in self._manifest.files:
+            if file.path not in paths:
+                files.append(file)
+            elif merged is not None and file.path == gone[0].path:
+                files.append(merged)
+        self._swap(
+            files=tuple(files),
+            retired=(*self._manifest.retired, *(Retired(path, at_us) for path in sorted(paths))),
+            let_go=self._manifest.let_go + (len(gone) if merged is None else 0),
+        )
+
+    def _swap(self, **changed: Any) -> None:
+        sequence = self._manifest.sequence + 1
+        swapped = msgspec.structs.replace(self._manifest, sequence=sequence, **changed)
+        manifests.swap(self._folder, swapped)
+        self._manifest = swapped
 
     def _write(self, sequence: int, part: tuple[int, _Part]) -> ArchiveFile:
         number, (dataset, endpoint, table) = part
-        folder = self._folder / dataset / endpoint
-        _make_folder(folder, self._folder)
-        path = folder / f"{sequence:09d}-{number:03d}.parquet"
-        _write_durably(path, table)
-        return _described(dataset, endpoint, str(path.relative_to(self._folder)), table)
+        name = f"{sequence:09d}-{number:03d}.parquet"
+        return write_file(self._folder, dataset, endpoint, name, table)
 
 
 _Part = tuple[Dataset, str, pa.Table]
@@ -146,69 +196,10 @@ def _agree(one: pa.Schema, other: pa.Schema) -> bool:
     return all(one.field(name).type == other.field(name).type for name in shared)
 
 
-def _make_folder(folder: Path, root: Path) -> None:
-    if folder.is_dir():
-        return
-    folder.mkdir(parents=True)
-    for parent in (folder.parent, root):
-        manifests.sync_folder(parent)
-
-
-def _write_durably(path: Path, table: pa.Table) -> None:
-    beside = path.with_name(f".new-{path.name}")
-    with beside.open("wb") as file:
-        pq.write_table(
-            table,
-            file,
-            compression="zstd",
-            use_dictionary=[name for name in REPEATING if name in table.column_names],
-            row_group_size=_ROW_GROUP_ROWS,
-        )
-        file.flush()
-        os.fsync(file.fileno())
-    beside.rename(path)
-    manifests.sync_folder(path.parent)
-
-
-def _described(dataset: Dataset, endpoint: str, path: str, table: pa.Table) -> ArchiveFile:
-    fixed = FIXED[dataset]
-    tensors = [field for field in table.schema if field.name not in fixed]
-    is_prediction = dataset == "predictions"
-    return ArchiveFile(
-        dataset=dataset,
-        endpoint=endpoint,
-        path=path,
-        rows=table.num_rows,
-        prediction_ids=_range(table["prediction_id"]) or ("", ""),
-        sources=_sources(table),
-        tensors={field.name: sql_type(field.type) for field in tensors},
-        accepted_at_us=_instants(table["accepted_at"]) if is_prediction else None,
-        occurred_at_us=_instants(table["occurred_at"]) if is_prediction else None,
-        entities=_range(table["entity"]) if is_prediction else None,
-    )
-
-
-def _instants(column: pa.ChunkedArray) -> Range | None:
-    found: Range | None = _range(column.cast(pa.int64()))
-    return found
-
-
-def _range(column: pa.ChunkedArray) -> Any:
-    found = pc.min_max(column).as_py()
-    return None if found["min"] is None else (found["min"], found["max"])
-
-
-def _sources(table: pa.Table) -> dict[str, Range]:
-    ends = table.group_by("source_writer").aggregate([("source_end", "min"), ("source_end", "max")])
-    return {
-        row["source_writer"]: (row["source_end_min"], row["source_end_max"])
-        for row in ends.to_pylist()
-    }
-
-
 def _remove_strays(folder: Path, manifest: Manifest) -> None:
     """What a crash left half done: nobody ever saw these files."""
     listed = {folder / file.path for file in manifest.files}
+    listed |= {folder / file.path for file in manifest.retired}
     for path in (*folder.rglob("*.parquet"), *folder.glob(f".new-{manifests.NAME}")):
         if path not in listed:
             path.unlink()
