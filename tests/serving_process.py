@@ -136,6 +136,11 @@ class ServingProcess:
         except psutil.NoSuchProcess:
             return []
 
+    def evaluator(self) -> psutil.Process:
+        """The process of the Evaluator."""
+        (found,) = [one for one in self.descendants() if "Evaluator" in one.cmdline()]
+        return found
+
     def stop(self) -> None:
         """End it as its operators would, and insist after a while."""
         self._operator.__exit__(None, None, None)

@@ -181,8 +181,7 @@ def test_no_route_of_the_evaluator_reads_pickles(closed: ServingProcess) -> None
 
 def evaluator_socket(server: ServingProcess) -> str:
     """The Unix socket that the Evaluator's process listens on."""
-    (evaluator,) = [one for one in server.descendants() if "Evaluator" in one.cmdline()]
-    (path,) = {one.laddr for one in evaluator.net_connections("unix") if one.laddr}
+    (path,) = {one.laddr for one in server.evaluator().net_connections("unix") if one.laddr}
     return str(path)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -164,6 +165,27 @@ def test_an_export_holds_all_that_was_answered_before(
     assert done.returncode == 0, done.stderr
     ids = READERS[form](file)
     assert set(answered) <= set(ids) and len(set(ids)) == len(ids)
+
+
+def test_an_export_waits_for_what_is_not_archived_yet(
+    gateway: ServingProcess, workers: list[httpx.Client], tmp_path: Path
+) -> None:
+    """With the Evaluator stopped it gives no table rather than one with holes."""
+    file = tmp_path / "table.ndjson"
+    evaluator = gateway.evaluator()
+    arguments = ("export", LABELLED, "--format", "ndjson", "--output", str(file))
+    with ThreadPoolExecutor(1) as pool:
+        evaluator.suspend()
+        try:
+            answered = [ask(http) for http in workers]
+            exporting = pool.submit(gateway.cli, *arguments, role="view")
+            # Long enough for an export that does not wait; no claim hangs on how long.
+            wait([exporting], timeout=3)
+        finally:
+            evaluator.resume()
+        done = exporting.result()
+    assert done.returncode == 0, done.stderr
+    assert set(answered) <= set(READERS["ndjson"](file))
 
 
 def test_journals_are_counted_and_found_whole(

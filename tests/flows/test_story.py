@@ -64,7 +64,9 @@ class Told:
 
 def challenger_of(status: Document, version: str) -> Document:
     """What a status says of one challenger."""
-    return next(one for one in status["challengers"] if one["version"] == version)
+    found = {one["version"]: one for one in status["challengers"]}
+    assert version in found, f"version {version} is no challenger: {status}"
+    return dict(found[version])
 
 
 @pytest.fixture(scope="module")
