@@ -37,7 +37,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def main() -> int:
-    """Serve requests until standard input ends."""
+    """Serve requests until the parent is gone."""
     requests = os.fdopen(os.dup(0), "rb")
     replies = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # whatever a library prints must not end up between two replies
@@ -50,7 +50,10 @@ def main() -> int:
         else:
             assert model is not None, "a runner is told its model first"
             reply = _run(model, request)
-        replies.write(framed(reply))
+        try:
+            replies.write(framed(reply))
+        except BrokenPipeError:
+            break  # nobody waits for it any more
     return 0
 
 
@@ -90,10 +93,13 @@ def _run(model: OnnxModel, request: RunBatch) -> Reply:
 
 
 def _read(stream: BinaryIO) -> bytes | None:
+    """The next request; None if the parent ended before it was whole."""
     head = stream.read(LENGTH.size)
     if len(head) < LENGTH.size:
         return None
-    return stream.read(LENGTH.unpack(head)[0])
+    size = int(LENGTH.unpack(head)[0])
+    body = stream.read(size)
+    return body if len(body) == size else None
 
 
 if __name__ == "__main__":
