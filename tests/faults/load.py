@@ -1,0 +1,80 @@
+"""Clients that do not stop asking, whatever happens to the gateway, and remember each answer."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable
+from types import TracebackType
+
+import httpx
+
+from tests.serving_process import eventually
+
+CLIENTS = 4
+
+
+class Load:
+    """Requests of a few rows to one endpoint, from several clients at once.
+
+    `answered` are the prediction ids and rows of every answer, `refused` counts other statuses
+    and `broken` the requests whose connection ended without an answer.
+    """
+
+    def __init__(
+        self, url: str, endpoint: str, *, number: Callable[[int], float] = lambda n: n % 7
+    ) -> None:
+        """`number` is what the n-th request of a client carries."""
+        self._url = f"{url}/v2/models/{endpoint}/infer"
+        self._number = number
+        self._stopping = threading.Event()
+        self._threads = [threading.Thread(target=self._ask, daemon=True) for _ in range(CLIENTS)]
+        self.answered: list[tuple[str, int]] = []
+        self.refused: Counter[tuple[int, str]] = Counter()
+        self.broken = 0
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join()
+
+    def await_answers(self, more: int, *, within_s: float = 60) -> None:
+        """Return when there are so many answers more."""
+        wanted = len(self.answered) + more
+        eventually(lambda: len(self.answered) >= wanted, within_s=within_s)
+
+    def _ask(self) -> None:
+        with httpx.Client(trust_env=False, timeout=60) as http:
+            asked = 0
+            while not self._stopping.is_set():
+                asked += 1
+                rows = asked % 3 + 1
+                try:
+                    self._note(http.post(self._url, json=_body(self._number(asked), rows)), rows)
+                except httpx.TransportError:
+                    self.broken += 1
+                    self._stopping.wait(0.05)
+
+    def _note(self, response: httpx.Response, rows: int) -> None:
+        document = response.json()
+        if response.status_code == 200:
+            self.answered.append((document["parameters"]["prediction_id"], rows))
+            self._stopping.wait(0.002)  # the faults need some of the machine too
+        else:
+            self.refused[response.status_code, document["error"]] += 1
+            self._stopping.wait(0.02)
+
+
+def _body(number: float, rows: int) -> dict[str, object]:
+    data = [number] * rows
+    return {"inputs": [{"name": "x", "datatype": "FP32", "shape": [rows, 1], "data": data}]}
