@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
+from gateway.archive.label_index import prepare_index
 from gateway.bootstrap.identity import now_us
 from gateway.core.rollout import AddVersion, Configure, first_rollout, step
 from gateway.core.routes import EndpointRules, Rollout, VersionFacts, shared_inputs
@@ -31,6 +32,7 @@ def prepare(settings: Settings) -> None:
     settings.state.mkdir(parents=True, exist_ok=True, mode=0o700)
     for folder in ("journal", "shadow", "archive", "clock", "uploads"):
         (settings.state / folder).mkdir(exist_ok=True, mode=0o700)
+    prepare_index(settings.state / "labels.sqlite")
     store = open_store(settings.store_url)
     _ensure_admin_key(store, settings)
     repository = ModelRepository(settings.models)
