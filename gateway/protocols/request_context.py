@@ -46,7 +46,7 @@ def request_context(parameters: dict[str, Any] | None) -> RequestContext:
         _moment("parameters.occurred_at", get("occurred_at")),
         _text("parameters.unit", get("unit")),
         _text("parameters.entity", get("entity")),
-        _attributes("parameters.attributes", get("attributes")),
+        check_attributes("parameters.attributes", get("attributes")),
     )
 
 
@@ -66,10 +66,11 @@ def _moment(field: str, value: Any) -> int | None:
 def _text(field: str, value: Any) -> str | None:
     if value is None:
         return None
-    return _check_text(field, value, "it")
+    return check_text(field, value)
 
 
-def _check_text(field: str, value: Any, subject: str) -> str:
+def check_text(field: str, value: Any, subject: str = "it") -> str:
+    """The same text. Raises InvalidInput unless it is short and free of control characters."""
     if type(value) is not str or not 0 < len(value) <= MAX_TEXT_LENGTH:
         raise InvalidInput(
             field, f"{subject} must be a string of 1 to {MAX_TEXT_LENGTH} characters"
@@ -79,13 +80,14 @@ def _check_text(field: str, value: Any, subject: str) -> str:
     return value
 
 
-def _attributes(field: str, value: Any) -> dict[str, Scalar] | None:
+def check_attributes(field: str, value: Any) -> dict[str, Scalar] | None:
+    """The same object of slice values. Raises InvalidInput unless it is small and flat."""
     if value is None:
         return None
     if type(value) is not dict or len(value) > MAX_ATTRIBUTES:
         raise InvalidInput(field, f"send an object of at most {MAX_ATTRIBUTES} values")
     for name, entry in value.items():
-        _check_text(field, name, "every name in it")
+        check_text(field, name, "every name in it")
         _check_scalar(f"{field}.{name}", entry)
     return value
 
@@ -93,7 +95,7 @@ def _attributes(field: str, value: Any) -> dict[str, Scalar] | None:
 def _check_scalar(field: str, value: Any) -> None:
     if isinstance(value, str):
         if value:
-            _check_text(field, value, "it")
+            check_text(field, value)
     elif isinstance(value, int):
         if not -(2**63) <= value < 2**63:
             raise InvalidInput(field, "send an integer of at most 64 bits")
