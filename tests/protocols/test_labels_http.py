@@ -122,7 +122,9 @@ def test_lines_are_labels_too(desk: Desk, media_type: str) -> None:
 def test_sending_a_label_again_changes_nothing(desk: Desk) -> None:
     """In the same request, in a later one, with its fields in another order."""
     told = _label(1, 1, observed_at="2013-04-01T12:00:00Z", attributes={"a": 1, "b": 2})
-    again = _label(1, label=True, observed_at="2013-04-01T14:00:00+02:00", attributes={"b": 2, "a": 1})
+    again = _label(
+        1, label=True, observed_at="2013-04-01T14:00:00+02:00", attributes={"b": 2, "a": 1}
+    )
     assert desk.take(told, again) == (1, 1, 0)
     assert desk.take(again, told) == (0, 2, 0)
     assert len(desk.rows()) == 1
