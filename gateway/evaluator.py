@@ -22,11 +22,12 @@ import msgspec
 from gateway.archive.intake import Intake
 from gateway.core.routes import Rollout
 from gateway.errors import StoreUnavailable
-from gateway.journal.reader import end_offset, writer_ids
+from gateway.journal.reader import end_offsets
 from gateway.judge.archive_judge import ArchiveJudge, as_json
 from gateway.ports import Checkpoint, ControlStore, EvaluatorReport, Registration
 from gateway.shadow.cursors import Cursor, Cursors
 from gateway.shadow.lane import Lane
+from gateway.upkeep import Upkeep
 
 _Key = tuple[str, int]
 _Ends = dict[str, int]
@@ -65,6 +66,7 @@ class Evaluator:
         judge: ArchiveJudge,
         act: Callable[[Rollout, Registration, Checkpoint], str],
         clock_us: Callable[[Rollout], int],
+        upkeep: Upkeep,
         stopping: threading.Event,
     ) -> None:
         self._journals = state / "journal"
@@ -76,6 +78,7 @@ class Evaluator:
         self._judge = judge
         self._act = act
         self._clock_us = clock_us
+        self._upkeep = upkeep
         self._stopping = stopping
         self._lanes: dict[_Key, Lane] = {}
         self._rollouts: dict[str, Rollout] = {}
@@ -112,6 +115,8 @@ class Evaluator:
         if self._is_due("store", _STORE_EVERY_S):
             self._read_store()
             self._tend_lanes()
+            with self._isolated("retention"):
+                self._upkeep.tend_journals(self._lanes.values(), self._intake.archived)
         read = self._intake.read()
         flushed = self._intake.flush(idle=not read)
         if flushed:
@@ -122,6 +127,8 @@ class Evaluator:
         if stale and self._is_due("books", _BOOKS_EVERY_S):
             with self._isolated("books"):
                 self._balance()
+        with self._isolated("upkeep"):
+            self._upkeep.tend_archive(self._registrations.values(), is_idle=not read)
         if self._is_due("report", _REPORT_EVERY_S):
             self._report()
         return read
@@ -159,7 +166,7 @@ class Evaluator:
         # Workers may still be running under the epoch before; only then are the ends final.
         limit_s = self._rollouts[key[0]].rules.time_limit_ms / 1000
         if time.monotonic() - closed_at >= limit_s + _CLOSING_S and not lane.is_finishing:
-            lane.finish_at(_ends(self._journals))
+            lane.finish_at(end_offsets(self._journals))
         if not lane.is_alive() and not lane.problem:
             self._cursors.finish(*key)
             del self._lanes[key]
@@ -203,7 +210,7 @@ class Evaluator:
         # The clock first, the ends after it: every row whose horizon the clock has passed
         # then lies before the ends.
         cut_us = self._clock_us(self._rollouts[registration.endpoint])
-        ends = _ends(self._journals)
+        ends = end_offsets(self._journals)
         before = self._judged.get(key)
         if before is not None and before.cut_us == cut_us and before.ends == ends:
             return None
@@ -211,7 +218,7 @@ class Evaluator:
 
     def _has_read(self, waiting: _Pass, lane: Lane) -> bool:
         if waiting.shadow_ends is None and lane.has_reached(waiting.ends):
-            waiting.shadow_ends = _ends(self._shadows)
+            waiting.shadow_ends = end_offsets(self._shadows)
         if waiting.shadow_ends is None:
             return False
         return self._intake.has_archived({**waiting.ends, **waiting.shadow_ends})
@@ -230,8 +237,10 @@ class Evaluator:
 
     def _report(self) -> None:
         at_us = time.time_ns() // 1000
-        problems = (*self._problems.values(), *self._intake.problems.values())
-        ends = _ends(self._journals)
+        problems = (
+            *self._problems.values(), *self._intake.problems.values(), self._upkeep.problem
+        )  # fmt: skip
+        ends = end_offsets(self._journals)
         archived = self._intake.archived
         body: dict[str, Any] = {
             "sources": {
@@ -277,11 +286,6 @@ class Evaluator:
             "books": self._books.get(key),
             "label_free": self._label_free.get(key),
         }
-
-
-def _ends(root: Path) -> _Ends:
-    """The end of each journal below `root` as it is now."""
-    return {name: end_offset(root / name) for name in writer_ids(root)}
 
 
 def lock_state(path: Path, *, stopping: threading.Event) -> int | None:

@@ -43,6 +43,36 @@ _REPR.maxlevel = 2
 _OTHER_VARIABLES = ("AUDITION_URL", "AUDITION_KEY", "AUDITION_WORKERS")
 
 
+def _seconds(value: object) -> object:
+    """`90`, `"90s"`, `"24h"` or `"7d"` in seconds; the environment has a bare number as text."""
+    if isinstance(value, str) and not value.strip().isdecimal():
+        match = _DURATION.fullmatch(value.strip())
+        if match is None:
+            raise ValueError("a duration is a number and one of s, m, h, d, w, such as 24h")
+        return int(match[1]) * _UNITS_S[match[2]]
+    return value
+
+
+def _basis_points(value: object) -> object:
+    """`"5%"` or a number of basis points."""
+    if isinstance(value, str) and value.strip().endswith("%"):
+        percent = float(value.strip()[:-1])
+        if not 0 <= percent <= 100:
+            raise ValueError("a share lies between 0% and 100%")
+        return round(percent * 100)
+    return value
+
+
+def _version_name(value: object) -> object:
+    """YAML reads `champion: 1` as a number; a version is a name."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+VersionName = Annotated[str, BeforeValidator(_version_name)]
+Seconds = Annotated[int, BeforeValidator(_seconds), Field(ge=0, le=_CENTURY_S)]
+Share = Annotated[int, BeforeValidator(_basis_points), Field(ge=0, le=WHOLE_BP)]
+
+
 class Settings(BaseSettings):
     """A server's settings, from environment variables that begin with `AUDITION_`."""
 
@@ -70,41 +100,20 @@ class Settings(BaseSettings):
         2 << 30, ge=64 << 20, description="memory of a challenger's process"
     )
     flush_every_s: float = Field(1.0, gt=0, description="how often the archive is written")
+    retention_journal_age: Seconds = Field(
+        7 * 86_400, description="how long a journal is kept after it was written"
+    )
+    retention_journal_bytes: int = Field(
+        32 << 30, ge=0, description="how much of the journals is kept, all together"
+    )
+    retention_archive_age: Seconds | None = Field(
+        None, description="how long the archive is kept; empty: for ever"
+    )
 
     @property
     def store_url(self) -> str:
         """The control store's URL; the SQLite file in the state folder unless one is set."""
         return self.store or f"sqlite:///{(self.state / 'control.sqlite').absolute()}"
-
-
-def _seconds(value: object) -> object:
-    """`90`, `"90s"`, `"24h"` or `"7d"` in seconds."""
-    if isinstance(value, str):
-        match = _DURATION.fullmatch(value.strip())
-        if match is None:
-            raise ValueError("a duration is a number and one of s, m, h, d, w, such as 24h")
-        return int(match[1]) * _UNITS_S[match[2]]
-    return value
-
-
-def _basis_points(value: object) -> object:
-    """`"5%"` or a number of basis points."""
-    if isinstance(value, str) and value.strip().endswith("%"):
-        percent = float(value.strip()[:-1])
-        if not 0 <= percent <= 100:
-            raise ValueError("a share lies between 0% and 100%")
-        return round(percent * 100)
-    return value
-
-
-def _version_name(value: object) -> object:
-    """YAML reads `champion: 1` as a number; a version is a name."""
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-VersionName = Annotated[str, BeforeValidator(_version_name)]
-Seconds = Annotated[int, BeforeValidator(_seconds), Field(ge=0, le=_CENTURY_S)]
-Share = Annotated[int, BeforeValidator(_basis_points), Field(ge=0, le=WHOLE_BP)]
 
 
 class _Strict(BaseModel):

@@ -31,16 +31,20 @@ _MERGED_AT_ONCE = 8
 
 
 def next_merge(
-    files: Iterable[ArchiveFile], *, at_least: int = IDLE_FILES
+    files: Iterable[ArchiveFile], *, at_least: int = IDLE_FILES, span_us: int | None = None
 ) -> tuple[ArchiveFile, ...]:
-    """The files to merge next; none while no `at_least` of a size are waiting."""
-    sizes: dict[tuple[str, str, int], list[ArchiveFile]] = {}
+    """The files to merge next; none while no `at_least` of a size are waiting.
+
+    Where retention takes files away whole, `span_us` is how far apart the times of one may be.
+    """
+    sizes: dict[tuple[str, str, int, int], list[ArchiveFile]] = {}
     for file in files:
         if file.rows < FULL_ROWS and file.size_bytes < FULL_BYTES:
             # Sizes are powers of eight: eight files of one make at least one of the next.
             size = (file.rows.bit_length() - 1) // 3
-            sizes.setdefault((file.dataset, file.endpoint, size), []).append(file)
-    for _, waiting in sorted(sizes.items(), key=lambda one: one[0][2]):
+            period = 0 if span_us is None else file.latest_at_us // span_us
+            sizes.setdefault((file.dataset, file.endpoint, period, size), []).append(file)
+    for _, waiting in sorted(sizes.items(), key=lambda one: one[0][-1]):
         if len(waiting) >= at_least:
             for merge in _mergeable(waiting):
                 return merge

@@ -92,12 +92,13 @@ class ArchiveWriter:
         self._pending = []
         return True
 
-    def compact(self, *, at_least: int, at_us: int) -> bool:
+    def compact(self, *, at_least: int, at_us: int, span_us: int | None = None) -> bool:
         """Merge some small files, if `at_least` of a size are there; whether it did.
 
-        Raises OSError when the disk refuses; then the archive is as it was.
+        See `compaction.next_merge`. Raises OSError when the disk refuses; then the archive is
+        as it was.
         """
-        files = next_merge(self._manifest.files, at_least=at_least)
+        files = next_merge(self._manifest.files, at_least=at_least, span_us=span_us)
         if files:
             merged = merge(self._folder, files, f"{self._manifest.sequence + 1:09d}-000.parquet")
             self._replace(files, merged, at_us=at_us)

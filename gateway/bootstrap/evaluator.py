@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from gateway.archive.intake import Intake
+from gateway.archive.upkeep import ArchiveUpkeep
 from gateway.archive.writer import ArchiveWriter
 from gateway.bootstrap.identity import new_writer_id, now_us
 from gateway.core.routes import Rollout, VersionFacts
@@ -28,6 +29,7 @@ from gateway.shadow.lane import Lane
 from gateway.shadow.runner import Runner
 from gateway.stores.sql import open_store
 from gateway.telemetry.otel import SpanSink, span_sink
+from gateway.upkeep import Upkeep
 
 _RUNNER_COMMAND = (sys.executable, "-m", "gateway.runtimes.runner")
 
@@ -81,6 +83,7 @@ def build_evaluator(
     """The Evaluator over one state folder."""
     state = settings.state
     cursors = Cursors(state / "shadow")
+    archive = ArchiveWriter(state / "archive")
     judge = ArchiveJudge(state / "archive", store)
 
     def make_runner(facts: VersionFacts) -> Runner:
@@ -107,7 +110,7 @@ def build_evaluator(
         store=store,
         intake=Intake(
             (state / "journal", state / "shadow"),
-            ArchiveWriter(state / "archive"),
+            archive,
             sinks=(cursors.note,) if spans is None else (cursors.note, spans),
             flush_every_s=settings.flush_every_s,
         ),
@@ -116,7 +119,20 @@ def build_evaluator(
         judge=judge,
         act=partial(act, _operations(settings, store)),
         clock_us=_Clock(state / "clock", judge).now_us,
+        upkeep=_upkeep(settings, archive, cursors),
         stopping=stopping,
+    )
+
+
+def _upkeep(settings: Settings, archive: ArchiveWriter, cursors: Cursors) -> Upkeep:
+    archive_age_s = settings.retention_archive_age
+    keep_us = None if archive_age_s is None else archive_age_s * 1_000_000
+    return Upkeep(
+        settings.state,
+        archive=ArchiveUpkeep(archive, keep_us=keep_us),
+        cursors=cursors,
+        journal_keep_us=settings.retention_journal_age * 1_000_000,
+        journal_keep_bytes=settings.retention_journal_bytes,
     )
 
 

@@ -2,6 +2,7 @@
 
     ROOT/<writer id>/lock                 held (flock) as long as the writer lives
     ROOT/<writer id>/<start offset>.seg   frames; the name is the offset of its first byte
+    ROOT/<writer id>/let-go               how much of its beginning retention has deleted
 
 Rules of the format:
 - a process makes its own directory as `.new-<id>`, locks it, and only then renames it, so a

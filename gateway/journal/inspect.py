@@ -9,11 +9,21 @@ import msgspec
 
 from gateway.core.records import PredictionRecord, Record
 from gateway.errors import CorruptJournal
-from gateway.journal.reader import JournalTail, end_offset, is_sealed, segment_starts, writer_ids
+from gateway.journal.reader import (
+    JournalTail,
+    end_offset,
+    is_sealed,
+    let_go_until,
+    segment_starts,
+    writer_ids,
+)
 
 
 class JournalStats(msgspec.Struct):
-    """One journal. `lost_records` are missing sequence numbers between the first and last."""
+    """One journal. `lost_records` are missing sequence numbers between the first and last.
+
+    `let_go_bytes` are those of its beginning that retention has deleted.
+    """
 
     writer_id: str
     alive: bool
@@ -24,6 +34,7 @@ class JournalStats(msgspec.Struct):
     accepted_rows: int
     damaged_bytes: int
     lost_records: int
+    let_go_bytes: int
     problem: str = ""
 
 
@@ -57,13 +68,15 @@ def _stats(folder: Path) -> JournalStats:
         accepted_rows=0,
         damaged_bytes=0,
         lost_records=0,
+        let_go_bytes=let_go_until(folder),
     )
     kinds: Counter[str] = Counter()
-    expected = 0
+    expected: int | None = None if found.let_go_bytes else 0
     try:
         for entry in tail.drain():
             kinds[type(entry.record).__name__] += 1
-            found.lost_records += max(0, entry.record.sequence - expected)
+            if expected is not None:
+                found.lost_records += max(0, entry.record.sequence - expected)
             expected = entry.record.sequence + 1
             _count_rows(found, entry.record)
     except CorruptJournal as error:

@@ -20,6 +20,8 @@ from gateway.journal.frames import frame_at, missing_bytes, next_frame
 from gateway.journal.writer import segment_name
 
 CHUNK_BYTES = 4 << 20
+#: The file that says how much of a journal's beginning retention has deleted.
+LET_GO = "let-go"
 
 
 class Entry(NamedTuple):
@@ -65,16 +67,30 @@ def live_writers(root: Path) -> set[str]:
 
 
 def end_offset(folder: Path) -> int:
-    """The offset behind the last byte of the journal as it is now."""
+    """The offset behind the last byte of the journal as it is now; 0 if it was let go."""
     starts = segment_starts(folder)
-    if not starts:
+    try:
+        return starts[-1] + (folder / segment_name(starts[-1])).stat().st_size if starts else 0
+    except FileNotFoundError:
         return 0
-    return starts[-1] + (folder / segment_name(starts[-1])).stat().st_size
+
+
+def end_offsets(root: Path) -> dict[str, int]:
+    """The end of each journal below `root` as it is now."""
+    return {name: end_offset(root / name) for name in writer_ids(root)}
 
 
 def segment_starts(folder: Path) -> list[int]:
     """The start offsets of the segments, ascending."""
     return sorted(int(path.stem, 16) for path in folder.glob("*.seg"))
+
+
+def let_go_until(folder: Path) -> int:
+    """The offset up to which retention has deleted the journal; 0 where it has not."""
+    try:
+        return int((folder / LET_GO).read_text())
+    except FileNotFoundError:
+        return 0
 
 
 class JournalTail:
@@ -103,6 +119,7 @@ class JournalTail:
             self.ended = sealed
             return []
         if self.offset < starts[0]:
+            self.offset = max(self.offset, min(starts[0], let_go_until(self._folder)))
             self._pass(starts[0])
         start = max(one for one in starts if one <= self.offset)
         data = self._bytes(start, CHUNK_BYTES)

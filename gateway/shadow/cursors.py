@@ -7,6 +7,7 @@ or none, costs time and nothing else.
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -32,6 +33,7 @@ class Cursors:
         """Read what is saved below `root`, the folder of the shadow journals."""
         self._root = root
         self._saved = _load(root / _NAME)
+        self._written = dict(self._saved.read)
 
     def catch_up(self) -> None:
         """Read the frames that were written since the file was."""
@@ -64,13 +66,23 @@ class Cursors:
         """Whether `finish` was said of it, now or before a restart."""
         return _key(endpoint, registration) in self._saved.finished
 
+    @property
+    def read(self) -> dict[str, int]:
+        """How far each shadow journal is contained in the file on the disk."""
+        return self._written
+
     def save(self, read: dict[str, int]) -> None:
-        """Write the file; `read` is how far each journal is contained in it."""
+        """Write the file durably; `read` is how far each journal is contained in it."""
         shadows = {name: end for name, end in read.items() if (self._root / name).is_dir()}
         self._saved.read = {**self._saved.read, **shadows}
         beside = self._root / f".new-{_NAME}"
-        beside.write_bytes(msgspec.json.encode(self._saved))
+        with beside.open("wb") as file:
+            file.write(msgspec.json.encode(self._saved))
+            file.flush()
+            # Frames that it contains may be let go: then it is all that is left of them.
+            os.fsync(file.fileno())
         beside.rename(self._root / _NAME)
+        self._written = dict(self._saved.read)
 
 
 _NAME = ".cursors.json"

@@ -20,7 +20,7 @@ from gateway.ports import Registration
 from gateway.shadow.cursors import Cursor
 from gateway.shadow.latencies import Pair, time_pair
 from gateway.shadow.runner import Runner
-from gateway.shadow.running import RunResult, run_all
+from gateway.shadow.running import RunResult, expired, run_all
 from gateway.shadow.tasks import Task, sampling_key, shadow_record, task_of
 
 IDLE_WAIT_S = 0.02
@@ -55,11 +55,16 @@ class Lane(threading.Thread):
         self._runners: dict[str, Runner] = {}
         self._epochs: dict[int, Rollout] = {}
         self._finish_at: dict[str, int] | None = None
+        self._expire_until: dict[str, int] = {}
         self._stopping = threading.Event()
 
     def finish_at(self, ends: dict[str, int]) -> None:
         """The registration is closed: end when the journals are done up to `ends`."""
         self._finish_at = ends
+
+    def expire_until(self, ends: dict[str, int]) -> None:
+        """The journals are let go up to these ends: what was not run by then never will be."""
+        self._expire_until = ends
 
     @property
     def is_finishing(self) -> bool:
@@ -146,12 +151,21 @@ class Lane(threading.Thread):
         results: dict[tuple[int, str], RunResult] = {}
         for version in sorted({version for task in tasks for version in task.versions}):
             wanted = [i for i, task in enumerate(tasks) if version in task.versions]
-            found = run_all(self._runner(version), [tasks[i] for i in wanted])
+            found = self._results(version, [tasks[i] for i in wanted])
             results.update({(i, version): one for i, one in zip(wanted, found, strict=True)})
         for i, task in enumerate(tasks):
             self._write(task, {v: results[i, v] for v in task.versions}, self._time(task))
 
+    def _results(self, version: str, tasks: Sequence[Task]) -> list[RunResult]:
+        lost = [task for task in tasks if self._is_expired(task)]
+        return [expired(task) for task in lost] + run_all(self._runner(version), tasks[len(lost) :])
+
+    def _is_expired(self, task: Task) -> bool:
+        return task.end <= self._expire_until.get(task.writer_id, 0)
+
     def _time(self, task: Task) -> Pair | None:
+        if self._is_expired(task):
+            return None
         return time_pair(
             task,
             key=sampling_key(self.registration.digest),

@@ -41,6 +41,12 @@ def run_all(runner: Runner, tasks: Sequence[Task]) -> list[RunResult]:
     return results
 
 
+def expired(task: Task) -> RunResult:
+    """The result of a prediction whose journal is let go before its shadow ran."""
+    error = "the journal was let go before this shadow ran; it lags, or retention is too short"
+    return _without_answer("expired", error, task)
+
+
 def _batches(runner: Runner, tasks: Sequence[Task]) -> list[list[Task]]:
     """Runs of neighbours that can be joined; order is kept."""
     batches: list[list[Task]] = []

@@ -60,7 +60,8 @@ def test_every_setting_is_documented_with_its_default() -> None:
     _same(named_rows(page), {*server, *client})
     for name, field in server.items():
         default = str(field.default).lower() if field.annotation is bool else str(field.default)
-        assert f"| {f'`{default}`' if default else 'empty'} |" in row(page, name)
+        is_empty = field.default is None or not default
+        assert f"| {'empty' if is_empty else f'`{default}`'} |" in row(page, name)
 
 
 def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
