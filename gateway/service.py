@@ -33,9 +33,11 @@ class HostedService(Service[Any]):  # type: ignore[misc]
     def to_asgi(self, is_main: bool = True) -> Any:  # noqa: FBT001, FBT002 - BentoML's signature
         """The worker's ASGI application."""
         from gateway.bootstrap.worker import WorkerApp  # noqa: PLC0415 - no other process needs it
+        from gateway.protocols.direct import install  # noqa: PLC0415 - as above
 
-        host_app = super().to_asgi(is_main)
-        return WorkerApp(load_settings(), host_app)
+        worker = WorkerApp(load_settings(), super().to_asgi(is_main))
+        install(worker.inference)
+        return worker
 
 
 class GuardedService(Service[Any]):  # type: ignore[misc]

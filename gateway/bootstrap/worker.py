@@ -27,6 +27,7 @@ from gateway.protocols.authentication import Authenticator
 from gateway.protocols.export_http import export_routes
 from gateway.protocols.labels_http import LabelsApp
 from gateway.protocols.oip_http import InferenceApp
+from gateway.protocols.oip_inference import Inference
 from gateway.runtimes.onnx import OnnxModel
 from gateway.runtimes.repository import ModelRepository
 from gateway.serving.clock import EventClock
@@ -73,11 +74,16 @@ class WorkerApp:
             serve_unrecorded=settings.journal_on_full == "serve_unrecorded",
         )
         access = _Access(authenticator, open_inference=settings.open_inference)
+        self.inference = Inference(
+            routes=self._routes,
+            dataplane=self._dataplane,
+            tracer=Tracer(ratio=settings.trace_ratio, seed=secrets.randbits(64)),
+            authorise=access.inference,
+        )
         self._app = Routed(
             inference=InferenceApp(
                 routes=self._routes,
-                dataplane=self._dataplane,
-                tracer=Tracer(ratio=settings.trace_ratio, seed=secrets.randbits(64)),
+                inference=self.inference,
                 authorise=access.inference,
                 is_ready=self.is_ready,
                 max_body_bytes=settings.max_body_bytes,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -88,8 +88,7 @@ async def read_body(receive: Receive, headers: Headers, *, limit_bytes: int) -> 
 
     Raises BodyTooLarge before more than the limit is held, UnsupportedEncoding or ClientGone.
     """
-    if media_type(headers) not in _CONTENT_TYPES:
-        raise UnsupportedEncoding("Content-Type", "send application/json or binary tensors")
+    require_known_type(headers)
     if _declared_length(headers) > limit_bytes:
         raise _too_large(limit_bytes)
     message = await receive()
@@ -102,6 +101,12 @@ async def read_body(receive: Receive, headers: Headers, *, limit_bytes: int) -> 
         raise _too_large(limit_bytes)
     encoding = headers.get(b"content-encoding")
     return body if encoding is None else decompress(body, encoding, limit_bytes=limit_bytes)
+
+
+def require_known_type(headers: Headers) -> None:
+    """Raise UnsupportedEncoding unless the body is said to be JSON or raw tensors."""
+    if media_type(headers) not in _CONTENT_TYPES:
+        raise UnsupportedEncoding("Content-Type", "send application/json or binary tensors")
 
 
 def _declared_length(headers: Headers) -> int:
@@ -181,7 +186,21 @@ async def send_json(
     await send_bytes(send, status, msgspec.json.encode(content), [JSON, *headers])
 
 
+class Response(NamedTuple):
+    """A whole response; `headers` lack the content length."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+
+
 async def send_error(send: Send, error: AuditionError) -> None:
+    """Send what `error_response` says."""
+    status, headers, body = error_response(error)
+    await send_bytes(send, status, body, headers)
+
+
+def error_response(error: AuditionError) -> Response:
     """An error as `{"error": …}`, the only form that public clients understand."""
     headers: list[tuple[bytes, bytes]] = [JSON]
     if isinstance(error, Overloaded):
@@ -190,4 +209,4 @@ async def send_error(send: Send, error: AuditionError) -> None:
         headers.append((b"www-authenticate", b"Bearer"))
     if isinstance(error, BodyTooLarge):
         headers.append((b"connection", b"close"))
-    await send_bytes(send, status_of(error), msgspec.json.encode({"error": str(error)}), headers)
+    return Response(status_of(error), headers, msgspec.json.encode({"error": str(error)}))

@@ -52,6 +52,8 @@ class OnnxModel:
         self.datatypes = dict(self._outputs)
         self._floats = [n for n, d in self._outputs if DATATYPES[d].is_float]
         self._inputs = tuple(s.name for s in facts.signature.inputs)
+        # The public method looks at every input again and costs 1.7 µs more.
+        self._run = self._session._sess.run
         self.fixed_us, self.per_row_us = self._measure()
 
     def predicted_us(self, rows: int) -> float:
@@ -75,7 +77,7 @@ class OnnxModel:
         if self._texts:
             _decode_texts(feed, self._texts)
         try:
-            results = self._session.run(self._names, feed, options)
+            results = self._run(self._names, feed, options)
         except Exception as error:  # onnxruntime raises several unrelated classes
             if options is not None and options.terminate:
                 raise ModelTimedOut(

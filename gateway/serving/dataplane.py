@@ -1,6 +1,6 @@
 """The main flow: pick a version, run it, journal what happened, answer.
 
-Every protocol calls `DataPlane.infer` and nothing else. Rules: one request makes one record,
+Every protocol comes through here and nowhere else. Rules: one request makes one record,
 whatever became of it; the record is in the journal before the answer leaves; nothing that is
 not needed for the answer happens here.
 """
@@ -29,7 +29,7 @@ from gateway.journal.writer import JournalWriter
 from gateway.runtimes.onnx import Arrays
 from gateway.serving.clock import EventClock
 from gateway.serving.routes import ServedVersion, Table
-from gateway.serving.runs import Runs
+from gateway.serving.runs import Runs, Timed
 from gateway.serving.trace import Trace
 
 _ENDS: dict[type[AuditionError], tuple[Status, Exclusion]] = {
@@ -56,10 +56,18 @@ class Call(msgspec.Struct, gc=False):
     rows: int = 1
 
 
+class Opened(msgspec.Struct, gc=False):
+    """A request that has its id, its version and the record that it will leave."""
+
+    table: Table
+    call: Call
+    served: ServedVersion
+    record: PredictionRecord
+
+
 class Answer(msgspec.Struct, gc=False):
     """What a request is answered with; `record` is what the journal holds of it."""
 
-    prediction_id: str
     served: ServedVersion
     outputs: Arrays
     record: PredictionRecord
@@ -69,7 +77,7 @@ Sink = Callable[[PredictionRecord], None]
 
 
 class DataPlane:
-    """Serves requests over one journal."""
+    """Serves requests over one journal: `open`, then `answer_now` or `answer`."""
 
     def __init__(
         self,
@@ -89,99 +97,93 @@ class DataPlane:
         self.accepted_rows = 0
         self.unrecorded_rows = 0
 
-    async def infer(self, table: Table, call: Call, arrays: Arrays) -> Answer:
-        """Answer one decoded request.
-
-        Raises InvalidInput, ModelFailed and its kinds, Overloaded or JournalUnavailable; all
-        but the last are in the journal when they are raised.
-        """
-        at_ms = call.accepted_at_us // 1000
-        prediction = prediction_id(
-            at_ms=at_ms, writer_id=self._journal.writer_id, counter=self._counter
-        )
-        self._counter += 1
+    def open(self, table: Table, call: Call) -> Opened:
+        """Give a decoded request its id and the version that answers it."""
+        prediction = self._next_id(call)
         served, hashed = _pick(table, call, prediction)
-        record = self._begin(table, call, prediction, served, hashed)
+        return Opened(table, call, served, _begin(table, call, prediction, served, hashed))
+
+    def is_short(self, opened: Opened) -> bool:
+        """Whether the answer needs no waiting, neither for a thread nor for the disk."""
+        return opened.table.rules.durability != "disk" and self._runs.is_inline(
+            opened.served, opened.call.rows
+        )
+
+    def answer_now(self, opened: Opened, arrays: Arrays) -> Answer:
+        """Answer a request that `is_short`.
+
+        Raises InvalidInput, ModelFailed and its kinds, or JournalUnavailable; all but the last
+        are in the journal when they are raised.
+        """
         try:
-            if call.occurred_at_us is not None:
-                self._clock_of(table.rollout.endpoint).admit(
-                    "parameters.occurred_at", call.occurred_at_us
-                )
-            # No coroutine around this: it would cost each short run about a microsecond.
-            if self._runs.is_inline(served, call.rows):
-                timed = self._runs.run_inline(served, arrays)
+            self._admit(opened)
+            timed = self._runs.run_inline(opened.served, arrays)
+        except AuditionError as error:
+            opened.record.inputs = _tensors(opened.table, arrays)
+            self._fail(opened.record, error)
+            raise
+        return self._complete(opened, arrays, timed)
+
+    async def answer(self, opened: Opened, arrays: Arrays) -> Answer:
+        """Answer any request. Raises as `answer_now` does, and Overloaded."""
+        if self.is_short(opened):
+            return self.answer_now(opened, arrays)
+        table = opened.table
+        try:
+            self._admit(opened)
+            if self._runs.is_inline(opened.served, opened.call.rows):
+                timed = self._runs.run_inline(opened.served, arrays)
             else:
                 timed = await self._runs.run_threaded(
-                    served, arrays, time_limit_ms=table.rules.time_limit_ms
+                    opened.served, arrays, time_limit_ms=table.rules.time_limit_ms
                 )
         except AuditionError as error:
-            record.inputs = _tensors(table, arrays)
-            await self._fail(table, record, error)
+            opened.record.inputs = _tensors(table, arrays)
+            self._fail(opened.record, error)
+            await self.settle(table)
             raise
-        record.inputs = _tensors(table, arrays)
+        answer = self._complete(opened, arrays, timed)
+        await self.settle(table)
+        return answer
+
+    def refuse(self, table: Table, call: Call, error: AuditionError) -> None:
+        """Journal a request that could not be decoded, as one row; `settle` before answering."""
+        self._fail(_begin(table, call, self._next_id(call), None, None), error)
+
+    async def settle(self, table: Table) -> None:
+        """Wait for the disk, where the endpoint's answers wait for it."""
+        if table.rules.durability == "disk":
+            try:
+                await self._journal.synced()
+            except JournalUnavailable:
+                if not self._serve_unrecorded:
+                    raise
+
+    def _next_id(self, call: Call) -> str:
+        self._counter = counter = self._counter + 1
+        return prediction_id(
+            at_ms=call.accepted_at_us // 1000, writer_id=self._journal.writer_id, counter=counter
+        )
+
+    def _admit(self, opened: Opened) -> None:
+        occurred_at_us = opened.call.occurred_at_us
+        if occurred_at_us is not None:
+            clock = self._clock_of(opened.table.rollout.endpoint)
+            clock.admit("parameters.occurred_at", occurred_at_us)
+
+    def _complete(self, opened: Opened, arrays: Arrays, timed: Timed) -> Answer:
+        served, record, outputs = opened.served, opened.record, timed.outputs
+        record.inputs = _tensors(opened.table, arrays)
         record.outputs = [
             TensorRecord(s.name, s.datatype, o.shape, to_raw(o))
-            for s, o in zip(
-                served.model.facts.signature.outputs, timed.outputs.values(), strict=True
-            )
+            for s, o in zip(served.model.facts.signature.outputs, outputs.values(), strict=True)
         ]
         record.latency_us = timed.run_us
         record.queue_us = timed.queue_us
-        await self._append(table, record)
-        return Answer(prediction, served, timed.outputs, record)
+        self._append(record)
+        return Answer(served, outputs, record)
 
-    async def refuse(self, table: Table, call: Call, error: AuditionError) -> None:
-        """Journal a request that could not be decoded, as one row."""
-        prediction = prediction_id(
-            at_ms=call.accepted_at_us // 1000,
-            writer_id=self._journal.writer_id,
-            counter=self._counter,
-        )
-        self._counter += 1
-        record = self._begin(table, call, prediction, None, None)
-        await self._fail(table, record, error)
-
-    def _begin(
-        self,
-        table: Table,
-        call: Call,
-        prediction: str,
-        served: ServedVersion | None,
-        hashed: int | None,
-    ) -> PredictionRecord:
-        trace = call.trace
-        return PredictionRecord(
-            0,
-            0,
-            prediction,
-            call.accepted_at_us,
-            call.occurred_at_us,
-            table.rollout.endpoint,
-            table.rollout.epoch,
-            "" if served is None else served.version,
-            "" if served is None else served.digest,
-            "" if served is None else served.role,
-            "pinned" if call.pinned is not None else "",
-            "ok",
-            "",
-            call.rows,
-            hashed,
-            10_000 if served is None or call.pinned is not None else served.propensity_bp,
-            call.entity,
-            call.attributes,
-            call.client_request_id,
-            call.client,
-            trace.trace_id,
-            trace.span_id,
-            trace.parent_span_id,
-            trace.sampled,
-            0,
-            0,
-            [],
-            [],
-        )
-
-    async def _fail(self, table: Table, record: PredictionRecord, error: AuditionError) -> None:
+    def _fail(self, record: PredictionRecord, error: AuditionError) -> None:
         for kind in type(error).__mro__:
             if kind in _ENDS:
                 record.status, exclusion = _ENDS[kind]
@@ -193,9 +195,9 @@ class DataPlane:
             record.rows = 1
         record.error = str(error)[:500]
         record.latency_us = time.time_ns() // 1000 - record.accepted_at_us
-        await self._append(table, record)
+        self._append(record)
 
-    async def _append(self, table: Table, record: PredictionRecord) -> None:
+    def _append(self, record: PredictionRecord) -> None:
         # A failed write leaves no record, so no answer may be given; unless the operator has
         # chosen answers over records, and then every one of them is counted. Rows are accepted
         # here and not before the run: what a killed worker had not finished is in no book.
@@ -203,8 +205,6 @@ class DataPlane:
         record.accepted_rows = self.accepted_rows
         try:
             self._journal.append(record)
-            if table.rules.durability == "disk":
-                await self._journal.synced()
         except JournalUnavailable:
             if not self._serve_unrecorded:
                 self.accepted_rows -= record.rows
@@ -212,6 +212,46 @@ class DataPlane:
             self.unrecorded_rows += record.rows
         for sink in self._sinks:
             sink(record)
+
+
+def _begin(
+    table: Table,
+    call: Call,
+    prediction: str,
+    served: ServedVersion | None,
+    hashed: int | None,
+) -> PredictionRecord:
+    rollout, trace = table.rollout, call.trace
+    return PredictionRecord(
+        0,
+        0,
+        prediction,
+        call.accepted_at_us,
+        call.occurred_at_us,
+        rollout.endpoint,
+        rollout.epoch,
+        "" if served is None else served.version,
+        "" if served is None else served.digest,
+        "" if served is None else served.role,
+        "pinned" if call.pinned is not None else "",
+        "ok",
+        "",
+        call.rows,
+        hashed,
+        10_000 if served is None or call.pinned is not None else served.propensity_bp,
+        call.entity,
+        call.attributes,
+        call.client_request_id,
+        call.client,
+        trace.trace_id,
+        trace.span_id,
+        trace.parent_span_id,
+        trace.sampled,
+        0,
+        0,
+        [],
+        [],
+    )
 
 
 def _pick(table: Table, call: Call, prediction: str) -> tuple[ServedVersion, int | None]:

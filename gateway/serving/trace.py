@@ -45,7 +45,7 @@ class Tracer:
         if match is None or match[1] == "0" * 32 or match[2] == "0" * 16:
             # One draw for both ids. Neither may be zero: one in 2^64 draws is.
             drawn = self._bits(192)
-            digits = f"{drawn:048x}"
+            digits = drawn.to_bytes(24).hex()
             return Trace(digits[:32], digits[32:], "", (drawn >> 64) & _LOW_64 < self._below)
         asked = bool(int(match[3], 16) & 1)
         return Trace(match[1], f"{self._bits(64):016x}", match[2], asked and self._grant())

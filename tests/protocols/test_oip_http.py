@@ -18,6 +18,7 @@ from tritonclient.http import InferenceServerClient, InferInput
 from gateway.core.routes import EndpointRules, EntityRule
 from gateway.errors import Forbidden
 from gateway.protocols.oip_http import InferenceApp
+from gateway.protocols.oip_inference import Inference
 from gateway.serving.trace import Tracer
 from tests import models
 from tests.asgi_client import AsgiClient
@@ -35,10 +36,15 @@ class Door(Scene):
         super().__init__(folder, *arguments, **options)
         self.rights = {"infer"}
         self.ready = True
-        self.app = InferenceApp(
+        self.inference = Inference(
             routes=self.routes,
             dataplane=self.dataplane,
             tracer=Tracer(ratio=0, seed=1),
+            authorise=self._authorise,
+        )
+        self.app = InferenceApp(
+            routes=self.routes,
+            inference=self.inference,
             authorise=self._authorise,
             is_ready=lambda: self.ready,
             max_body_bytes=LIMIT_BYTES,

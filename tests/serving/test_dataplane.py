@@ -46,7 +46,9 @@ def make_scene(tmp_path: Path) -> Iterator[MakeScene]:
 
 def _infer(scene: Scene, arrays: Any = None, **facts: Any) -> Answer:
     fed = {"x": models.ramp(1, 3)} if arrays is None else arrays
-    return asyncio.run(scene.dataplane.infer(scene.table, call(**facts), fed))
+    return asyncio.run(
+        scene.dataplane.answer(scene.dataplane.open(scene.table, call(**facts)), fed)
+    )
 
 
 def _refused(scene: Scene, kind: type[AuditionError], arrays: Any = None, **facts: Any) -> str:
@@ -76,7 +78,6 @@ def test_an_answer_is_in_the_journal_before_it_leaves(make_scene: MakeScene) -> 
     assert (record.entity, record.attributes) == ("day-1", {"carrier": "AA"})
     assert (record.client, record.client_request_id) == ("shop", "r-1")
     assert (record.trace_id, record.span_id) == (TRACE.trace_id, TRACE.span_id)
-    assert record.prediction_id == answer.prediction_id
     (fed,) = record.inputs
     assert from_raw(fed.datatype, fed.shape, fed.data).tolist() == models.ramp(2, 3).tolist()
     (given,) = record.outputs
@@ -87,7 +88,7 @@ def test_prediction_ids_are_distinct_and_name_their_writer(make_scene: MakeScene
     """Refused requests have ids too; time, writer and a counter make them."""
     scene = make_scene({"1": models.linear()})
     _infer(scene)
-    asyncio.run(scene.dataplane.refuse(scene.table, call(), InvalidInput("body", "bad")))
+    scene.dataplane.refuse(scene.table, call(), InvalidInput("body", "bad"))
     _infer(scene)
     ids = [record.prediction_id for record in scene.records()]
     assert len(set(ids)) == 3
@@ -100,7 +101,7 @@ def test_an_undecodable_request_is_one_row(make_scene: MakeScene) -> None:
     """However many rows it claimed: it is journalled as ineligible, without a version."""
     scene = make_scene({"1": models.linear()})
     refusal = InvalidInput("inputs[0].data", "bad")
-    asyncio.run(scene.dataplane.refuse(scene.table, call(rows=7), refusal))
+    scene.dataplane.refuse(scene.table, call(rows=7), refusal)
     (record,) = scene.records()
     assert (record.status, record.exclusion) == ("undecodable", "undecodable")
     assert (record.rows, record.accepted_rows) == (1, 1)
@@ -154,7 +155,9 @@ def test_overload_is_on_record_and_never_judged(make_scene: MakeScene) -> None:
 
     async def flood() -> list[Any]:
         fed = {"x": np.ones((1, 3), np.float32)}
-        runs = [scene.dataplane.infer(scene.table, call(), fed) for _ in range(4)]
+        runs = [
+            scene.dataplane.answer(scene.dataplane.open(scene.table, call()), fed) for _ in range(4)
+        ]
         return await asyncio.gather(*runs, return_exceptions=True)
 
     ends = Counter(type(error) for error in asyncio.run(flood()))
@@ -194,7 +197,9 @@ def test_a_request_keeps_the_table_it_began_with(make_scene: MakeScene) -> None:
     scene = make_scene({"1": models.linear(), "2": models.constant()})
     before = scene.table
     scene.promote("2")
-    asyncio.run(scene.dataplane.infer(before, call(), {"x": models.ramp(1, 3)}))
+    asyncio.run(
+        scene.dataplane.answer(scene.dataplane.open(before, call()), {"x": models.ramp(1, 3)})
+    )
     _infer(scene)
     first, second = scene.records()
     assert (first.version, first.role, second.version) == ("1", "champion", "2")
@@ -222,10 +227,14 @@ def test_the_books_count_rows_in_the_order_of_the_journal(make_scene: MakeScene)
 
     async def overtake() -> None:
         slow = asyncio.ensure_future(
-            scene.dataplane.infer(scene.table, call(rows=2), {"x": np.ones((2, 3), np.float32)})
+            scene.dataplane.answer(
+                scene.dataplane.open(scene.table, call(rows=2)), {"x": np.ones((2, 3), np.float32)}
+            )
         )
         await asyncio.sleep(0)
-        await scene.dataplane.infer(scene.table, call(), {"x": np.zeros((1, 3), np.float32)})
+        await scene.dataplane.answer(
+            scene.dataplane.open(scene.table, call()), {"x": np.zeros((1, 3), np.float32)}
+        )
         after_the_fast = [(r.rows, r.accepted_rows) for r in scene.records()]
         assert after_the_fast == [(1, 1)]
         with pytest.raises(ModelTimedOut):
@@ -271,4 +280,4 @@ def test_durability_disk_waits_for_the_disk(
     _infer(careful)
     monkeypatch.setattr(os, "fdatasync", failing)
     assert "disk" in _refused(careful, JournalUnavailable)
-    assert _infer(make_scene({"1": models.linear()})).prediction_id
+    assert _infer(make_scene({"1": models.linear()})).record.prediction_id
