@@ -126,7 +126,7 @@ class WorkerApp:
 
     def is_ready(self) -> bool:
         """Routes loaded and journal writable; never the Evaluator's or the store's state."""
-        return bool(self._routes.tables) and not self._journal.problem
+        return bool(self._routes.tables) and self._journal.is_writable()
 
     def _start(self) -> None:
         self._watch.step()
