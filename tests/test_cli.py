@@ -21,7 +21,6 @@ from starlette.responses import Response
 
 from gateway.archive.label_index import LabelIndex
 from gateway.cli import main
-from gateway.cli.labels import batches
 from gateway.cli.local import is_loopback
 from gateway.core.access import require_right
 from gateway.journal.reader import JournalTail
@@ -402,20 +401,6 @@ def test_an_invalid_label_is_named_by_its_line(here: Run, gateway: Gateway, tmp_
     ended = here("--key", gateway.tokens["label"], "labels", "import", str(file))
     assert (ended.code, ended.out) == (1, "accepted 2, duplicate 0, invalid 1\n")
     assert "line 3: prediction_id" in ended.err
-
-
-def test_batches_keep_order_and_limits(tmp_path: Path) -> None:
-    """No line is lost, doubled or renumbered, whatever the limits."""
-    file = tmp_path / "lines"
-    lines = [b"%d" % number * (number % 7) for number in range(1, 200)]
-    file.write_bytes(b"\r\n".join(lines))
-    for rows, limit_bytes in ((1, 1), (7, 10_000), (1000, 50), (1000, 10_000)):
-        found = list(batches(file, rows=rows, limit_bytes=limit_bytes))
-        assert [line for batch in found for line in batch.lines] == [line for line in lines if line]
-        numbers = [number for batch in found for number in batch.numbers]
-        assert numbers == [number for number, line in enumerate(lines, start=1) if line]
-        assert all(len(batch.lines) <= rows for batch in found)
-        assert found[-1].end_bytes == file.stat().st_size
 
 
 def test_an_export_appears_whole(here: Run, gateway: Gateway, tmp_path: Path) -> None:

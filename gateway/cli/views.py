@@ -41,13 +41,14 @@ def line_view(template: str) -> Callable[[Document], Text]:
 
 
 @contextmanager
-def progress_bar(name: str, total_bytes: int) -> Iterator[Callable[[int], None]]:
-    """A bar on standard error while a terminal is there; called with the bytes done so far."""
+def progress_bar(name: str, total_bytes: int) -> Iterator[Callable[[int, int], None]]:
+    """A bar on standard error while a terminal is there; called with the bytes and rows done."""
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    rows_done = TextColumn("{task.fields[rows]:,} rows")
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), rows_done)
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task(plain(name), total=total_bytes)
-        yield lambda done: progress.update(task, completed=done)
+        task = progress.add_task(plain(name), total=total_bytes, rows=0)
+        yield lambda done, rows: progress.update(task, completed=done, rows=rows)
 
 
 def change_view(done: Document) -> RenderableType:
