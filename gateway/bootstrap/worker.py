@@ -79,6 +79,7 @@ class WorkerApp:
             dataplane=self._dataplane,
             tracer=Tracer(ratio=settings.trace_ratio, seed=secrets.randbits(64)),
             authorise=access.inference,
+            max_body_bytes=settings.max_body_bytes,
         )
         self._app = Routed(
             inference=InferenceApp(
@@ -86,7 +87,6 @@ class WorkerApp:
                 inference=self.inference,
                 authorise=access.inference,
                 is_ready=self.is_ready,
-                max_body_bytes=settings.max_body_bytes,
             ),
             labels=LabelsApp(
                 journal=self._journal,

@@ -42,13 +42,11 @@ class InferenceApp:
         inference: Inference,
         authorise: Authorise,
         is_ready: Callable[[], bool],
-        max_body_bytes: int,
     ) -> None:
         self._routes = routes
         self._inference = inference
         self._authorise = authorise
         self._is_ready = is_ready
-        self._max_body_bytes = max_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -68,7 +66,7 @@ class InferenceApp:
         headers: Headers = dict(scope["headers"])
         call = self._inference.call(target, headers)
         try:
-            body = await read_body(receive, headers, limit_bytes=self._max_body_bytes)
+            body = await read_body(receive, headers, limit_bytes=self._inference.max_body_bytes)
         except AuditionError as error:
             await self._inference.refuse(target, call, error)
             raise

@@ -57,8 +57,15 @@ class Inference:
     """Answers inference requests over the routes of a worker."""
 
     def __init__(
-        self, *, routes: Routes, dataplane: DataPlane, tracer: Tracer, authorise: Authorise
+        self,
+        *,
+        routes: Routes,
+        dataplane: DataPlane,
+        tracer: Tracer,
+        authorise: Authorise,
+        max_body_bytes: int,
     ) -> None:
+        self.max_body_bytes = max_body_bytes
         self._routes = routes
         self._dataplane = dataplane
         self._tracer = tracer
@@ -94,7 +101,7 @@ class Inference:
 
     def answer_now(self, target: Target, headers: Headers, body: bytes) -> Response | None:
         """The answer, error or not, if it needs no waiting; None, and nothing done, if it does."""
-        if target.table.rules.durability == "disk":
+        if target.table.rules.durability == "disk" or len(body) > self.max_body_bytes:
             return None
         try:
             call = self.call(target, headers)

@@ -41,13 +41,13 @@ class Door(Scene):
             dataplane=self.dataplane,
             tracer=Tracer(ratio=0, seed=1),
             authorise=self._authorise,
+            max_body_bytes=LIMIT_BYTES,
         )
         self.app = InferenceApp(
             routes=self.routes,
             inference=self.inference,
             authorise=self._authorise,
             is_ready=lambda: self.ready,
-            max_body_bytes=LIMIT_BYTES,
         )
         self._client = AsgiClient(self.app)
 
@@ -353,6 +353,18 @@ def test_bodies_that_are_too_much_or_not_spoken_are_refused(
     assert answer.json()["error"].startswith(field)
     assert door.outcomes() == [("undecodable", "undecodable", 1)]
     assert door.post().status_code == 200
+
+
+def test_the_limit_holds_on_the_short_way_too(door: Door) -> None:
+    """A body over it goes the long way, where it is refused and recorded."""
+    target = door.inference.target(INFER)
+    assert target is not None
+    body = json.dumps(GOOD).encode()
+    assert door.inference.answer_now(target, {}, body + b" " * LIMIT_BYTES) is None
+    assert door.records() == []
+    found = door.inference.answer_now(target, {}, body)
+    assert found is not None
+    assert found.status == 200
 
 
 def test_chunked_and_compressed_bodies_are_read(door: Door) -> None:
