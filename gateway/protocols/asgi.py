@@ -105,7 +105,8 @@ async def read_body(receive: Receive, headers: Headers, *, limit_bytes: int) -> 
 
 def require_known_type(headers: Headers) -> None:
     """Raise UnsupportedEncoding unless the body is said to be JSON or raw tensors."""
-    if media_type(headers) not in _CONTENT_TYPES:
+    given = headers.get(b"content-type", b"")
+    if given not in _CONTENT_TYPES and media_type(headers) not in _CONTENT_TYPES:
         raise UnsupportedEncoding("Content-Type", "send application/json or binary tensors")
 
 

@@ -44,6 +44,7 @@ class DirectProtocol(HttpToolsProtocol):
     inference: ClassVar[Inference | None] = None
     _target: Target | None = None
     _body = b""
+    _fields: Headers
 
     def on_message_begin(self) -> None:
         """A request begins; what the long way needs is made when it is taken."""
@@ -89,7 +90,7 @@ class DirectProtocol(HttpToolsProtocol):
             return None
         if parser.should_upgrade() or self.limit_concurrency is not None:
             return None
-        headers = dict(self.headers)
+        self._fields = headers = dict(self.headers)
         length = number_in(headers.get(b"content-length", b""))
         if length is None or length > DIRECT_BYTES or b"content-encoding" in headers:
             return None
@@ -97,9 +98,8 @@ class DirectProtocol(HttpToolsProtocol):
 
     def _answer(self, target: Target) -> Response | None:
         assert self.inference is not None
-        headers: Headers = dict(self.headers)
         try:
-            return self.inference.answer_now(target, headers, self._body)
+            return self.inference.answer_now(target, self._fields, self._body)
         except Exception:  # as the server does with what an application raises
             _logger.exception("an inference request failed")
             return _FAILED

@@ -31,9 +31,11 @@ def requested_outputs(request: InferRequest, signature: Signature) -> OutputChoi
 
     Raises InvalidInput for an output that the signature does not have, or a classification.
     """
+    names = signature.output_names
+    if not request.outputs and not request.parameters:
+        return OutputChoice(names, _NO_NAMES)
     all_binary = _is_true(request.parameters, "binary_data_output", "parameters")
     if not request.outputs:
-        names = signature.output_names
         return OutputChoice(names, frozenset(names) if all_binary else _NO_NAMES)
     binary = set()
     for index, wanted in enumerate(request.outputs):
