@@ -30,8 +30,8 @@ from gateway.core.split import WHOLE_BP
 from gateway.errors import InvalidSetting
 from gateway.strict_yaml import read_yaml
 
-_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-_DURATION = re.compile(r"(\d+)\s*([smhdw])")
+_UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_DURATION = re.compile(r"(\d+)\s*([smhdw]?)")
 _CENTURY_S = 100 * 365 * 86_400
 _DAY_MS = 86_400_000
 _FILE_LIMIT_BYTES = 1 << 20

@@ -247,6 +247,13 @@ def test_settings_come_from_the_environment(
     assert load_settings(store="sqlite:////elsewhere.db").store_url == "sqlite:////elsewhere.db"
 
 
+def test_a_duration_is_seconds_or_has_a_unit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the environment even a number is a text."""
+    for text, expected_s in (("90", 90), ("90s", 90), ("2 h", 7200), ("1w", 604_800)):
+        monkeypatch.setenv("AUDITION_RETENTION_JOURNAL_AGE", text)
+        assert load_settings().retention_journal_age == expected_s
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
