@@ -6,7 +6,7 @@ import asyncio
 import gc
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,9 @@ INFER = "/v2/models/demo/infer"
 PINNED = "/v2/models/demo/versions/1/infer"
 GOOD = {"inputs": [{"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [0, 1, 2]}]}
 PICKLE = {"content-type": "application/vnd.bentoml+pickle"}
+
+
+Script = Callable[..., Awaitable[None]]
 
 
 class Site:
@@ -64,27 +67,27 @@ class Site:
         """The header of a role's key."""
         return {"authorization": f"Bearer {self.tokens[role]}"}
 
-    def work(
-        self, *scripts: Callable[[httpx.AsyncClient], Awaitable[None]], **changed: Any
-    ) -> None:
-        """Run each script against a worker of its own, all alive at once, on one event loop."""
+    def work(self, script: Script, *, workers: int = 1, **changed: Any) -> None:
+        """Run the script against so many workers, a client of each, on one event loop."""
         settings = self.settings.model_copy(update=changed)
 
         async def main() -> None:
-            workers = [WorkerApp(settings, _host) for _ in scripts]
-            lives = [_Life(worker) for worker in workers]
+            apps = [WorkerApp(settings, _host) for _ in range(workers)]
+            lives = [_Life(app) for app in apps]
             for life in lives:
                 await life.begin()
             try:
-                for script, worker in zip(scripts, workers, strict=True):
-                    transport = httpx.ASGITransport(worker)
-                    async with httpx.AsyncClient(transport=transport, base_url="http://g") as http:
-                        await script(http)
+                async with AsyncExitStack() as stack:
+                    await script(*[await stack.enter_async_context(_client(a)) for a in apps])
             finally:
                 for life in lives:
                     await life.end()
 
         asyncio.run(main())
+
+
+def _client(app: WorkerApp) -> httpx.AsyncClient:
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway")
 
 
 class _Life:
@@ -284,18 +287,19 @@ def test_workers_share_the_clock_that_clients_bring(site: Site) -> None:
     """A time that one worker has read is no news to another."""
     site.create("demo", EndpointRules(event_time="client", clock_tolerance_s=3600))
 
-    def send(*moments: str) -> Callable[[httpx.AsyncClient], Awaitable[None]]:
-        async def script(http: httpx.AsyncClient) -> None:
-            for moment in moments:
-                body = {**GOOD, "parameters": {"occurred_at": moment}}
-                answer = await http.post(INFER, json=body)
-                assert answer.status_code == (400 if moment.startswith("2014") else 200), moment
+    async def script(one: httpx.AsyncClient, two: httpx.AsyncClient) -> None:
+        async def status(http: httpx.AsyncClient, moment: str) -> int:
+            body = {**GOOD, "parameters": {"occurred_at": moment}}
+            return (await http.post(INFER, json=body)).status_code
 
-        return script
+        for http in (one, two):
+            assert await status(http, "2013-04-01T00:00:00Z") == 200
+        for hour in range(1, 12):
+            assert await status(one, f"2013-04-01T{hour:02}:00:00Z") == 200
+        assert await status(two, "2013-04-01T12:00:00Z") == 200
+        assert await status(two, "2013-04-01T13:00:01Z") == 400
 
-    early = [f"2013-04-01T{hour:02}:00:00Z" for hour in range(12)]
-    late = ["2013-04-01T12:00:00Z", "2014-04-01T00:00:00Z"]
-    site.work(send(*early), send(*late), open_inference=True)
+    site.work(script, workers=2, open_inference=True)
 
 
 def test_a_labels_time_is_held_against_the_clocks_and_moves_none(site: Site) -> None:
@@ -334,8 +338,7 @@ def test_a_broken_journal_makes_a_worker_unready(site: Site) -> None:
         life = _Life(worker)
         await life.begin()
         worker._journal.problem = "the disk of the journal reports an error"
-        transport = httpx.ASGITransport(worker)
-        async with httpx.AsyncClient(transport=transport, base_url="http://g") as http:
+        async with _client(worker) as http:
             assert (await http.get("/readyz")).status_code == 503
             assert (await http.get("/livez")).status_code == 200
             answer = await http.post(INFER, json=GOOD)
