@@ -50,4 +50,6 @@ def _environment(settings: Settings, workers: int) -> dict[str, str]:
         # Each server wipes the metrics folder below it, so two servers must not share one.
         "BENTOML_HOME": str(state / "bentoml"),
         "BENTOML_DO_NOT_TRACK": "True",
+        # numpy's own threads would only wake up to find nothing to do.
+        "OPENBLAS_NUM_THREADS": "1",
     }

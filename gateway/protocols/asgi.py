@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -187,7 +187,7 @@ async def send_json(
     await send_bytes(send, status, msgspec.json.encode(content), [JSON, *headers])
 
 
-class Response(NamedTuple):
+class Response(msgspec.Struct, gc=False):
     """A whole response; `headers` lack the content length."""
 
     status: int
@@ -197,8 +197,8 @@ class Response(NamedTuple):
 
 async def send_error(send: Send, error: AuditionError) -> None:
     """Send what `error_response` says."""
-    status, headers, body = error_response(error)
-    await send_bytes(send, status, body, headers)
+    response = error_response(error)
+    await send_bytes(send, response.status, response.body, response.headers)
 
 
 def error_response(error: AuditionError) -> Response:

@@ -114,10 +114,8 @@ class DirectProtocol(HttpToolsProtocol):
 
 def _written(response: Response, default_headers: list[tuple[bytes, bytes]]) -> bytes:
     """The response as it stands on the wire. Its values are ours, so none is checked."""
-    status, headers, body = response
-    parts = [_STATUS_LINES[status]]
-    for name, value in (*default_headers, *headers):
+    parts = [_STATUS_LINES[response.status]]
+    for name, value in (*default_headers, *response.headers):
         parts += (name, b": ", value, b"\r\n")
-    parts.append(b"content-length: %d\r\n\r\n" % len(body))
-    parts.append(body)
+    parts += (b"content-length: %d\r\n\r\n" % len(response.body), response.body)
     return b"".join(parts)

@@ -70,8 +70,8 @@ class InferenceApp:
         except AuditionError as error:
             await self._inference.refuse(target, call, error)
             raise
-        status, answered, content = await self._inference.answer(target, call, headers, body)
-        await send_bytes(send, status, content, answered)
+        answered = await self._inference.answer(target, call, headers, body)
+        await send_bytes(send, answered.status, answered.body, answered.headers)
 
     async def _describe(self, path: str, scope: Scope, send: Send) -> None:
         headers: Headers = dict(scope["headers"])

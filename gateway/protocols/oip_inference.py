@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
+import msgspec
+
 from gateway.core.access import Right
 from gateway.core.tensors import Array
 from gateway.errors import AuditionError, InvalidInput
@@ -47,7 +49,7 @@ class Target(NamedTuple):
     pinned: str | None
 
 
-class _Decoded(NamedTuple):
+class _Decoded(msgspec.Struct, gc=False):
     request: InferRequest
     arrays: dict[str, Array]
     opened: Opened
@@ -134,7 +136,8 @@ class Inference:
 
     def _decode(self, target: Target, call: Call, headers: Headers, body: bytes) -> _Decoded:
         table = target.table
-        request = decode_request(body, _json_length(headers))
+        length = headers.get(b"inference-header-content-length")
+        request = decode_request(body, None if length is None else _json_length(length))
         _fill(call, request, headers, table)
         arrays = decode_inputs(request, table.inputs, ())
         if table.batched and arrays:
@@ -142,10 +145,7 @@ class Inference:
         return _Decoded(request, arrays, self._dataplane.open(table, call))
 
 
-def _json_length(headers: Headers) -> int | None:
-    value = headers.get(b"inference-header-content-length")
-    if value is None:
-        return None
+def _json_length(value: bytes) -> int:
     length = number_in(value)
     if length is None:
         raise InvalidInput("Inference-Header-Content-Length", "send a number of bytes")

@@ -100,7 +100,10 @@ class DataPlane:
     def open(self, table: Table, call: Call) -> Opened:
         """Give a decoded request its id and the version that answers it."""
         prediction = self._next_id(call)
-        served, hashed = _pick(table, call, prediction)
+        if table.only is not None and call.pinned is None and call.unit is None:
+            served, hashed = table.only, None
+        else:
+            served, hashed = _pick(table, call, prediction)
         return Opened(table, call, served, _begin(table, call, prediction, served, hashed))
 
     def is_short(self, opened: Opened) -> bool:
@@ -116,7 +119,8 @@ class DataPlane:
         are in the journal when they are raised.
         """
         try:
-            self._admit(opened)
+            if opened.call.occurred_at_us is not None:
+                self._admit(opened.table, opened.call.occurred_at_us)
             timed = self._runs.run_inline(opened.served, arrays)
         except AuditionError as error:
             opened.record.inputs = _tensors(opened.table, arrays)
@@ -130,7 +134,8 @@ class DataPlane:
             return self.answer_now(opened, arrays)
         table = opened.table
         try:
-            self._admit(opened)
+            if opened.call.occurred_at_us is not None:
+                self._admit(table, opened.call.occurred_at_us)
             if self._runs.is_inline(opened.served, opened.call.rows):
                 timed = self._runs.run_inline(opened.served, arrays)
             else:
@@ -165,19 +170,17 @@ class DataPlane:
             at_ms=call.accepted_at_us // 1000, writer_id=self._journal.writer_id, counter=counter
         )
 
-    def _admit(self, opened: Opened) -> None:
-        occurred_at_us = opened.call.occurred_at_us
-        if occurred_at_us is not None:
-            clock = self._clock_of(opened.table.rollout.endpoint)
-            clock.admit("parameters.occurred_at", occurred_at_us)
+    def _admit(self, table: Table, occurred_at_us: int) -> None:
+        clock = self._clock_of(table.rollout.endpoint)
+        clock.admit("parameters.occurred_at", occurred_at_us)
 
     def _complete(self, opened: Opened, arrays: Arrays, timed: Timed) -> Answer:
         served, record, outputs = opened.served, opened.record, timed.outputs
         record.inputs = _tensors(opened.table, arrays)
-        record.outputs = [
-            TensorRecord(s.name, s.datatype, o.shape, to_raw(o))
-            for s, o in zip(served.model.facts.signature.outputs, outputs.values(), strict=True)
-        ]
+        for spec in served.model.facts.signature.outputs:
+            output = outputs[spec.name]
+            raw = to_raw(output) if spec.datatype == "BYTES" else output.tobytes()
+            record.outputs.append(TensorRecord(spec.name, spec.datatype, output.shape, raw))
         record.latency_us = timed.run_us
         record.queue_us = timed.queue_us
         self._append(record)
@@ -267,7 +270,9 @@ def _pick(table: Table, call: Call, prediction: str) -> tuple[ServedVersion, int
 
 def _tensors(table: Table, arrays: Arrays) -> list[TensorRecord]:
     declared = table.inputs
-    return [
-        TensorRecord(name, declared[name].datatype, array.shape, to_raw(array))
-        for name, array in arrays.items()
-    ]
+    tensors = []
+    for name, array in arrays.items():
+        datatype = declared[name].datatype
+        raw = to_raw(array) if datatype == "BYTES" else array.tobytes()
+        tensors.append(TensorRecord(name, datatype, array.shape, raw))
+    return tensors

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
 
+import msgspec
 from onnxruntime import RunOptions
 
 from gateway.errors import ModelTimedOut, Overloaded
@@ -24,7 +24,7 @@ _OVERRUN_US = 2 * INLINE_BUDGET_US
 _OVERRUNS_UNTIL_THREADED = 2
 
 
-class Timed(NamedTuple):
+class Timed(msgspec.Struct, gc=False):
     """The outputs of a run, how long it took and how long it had waited before."""
 
     outputs: Arrays

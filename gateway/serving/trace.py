@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 import time
 from random import Random
-from typing import NamedTuple
+
+import msgspec
 
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?")
 _LOW_64 = 2**64 - 1
@@ -16,7 +17,7 @@ _LOW_64 = 2**64 - 1
 PARENT_SAMPLED_PER_S = 50
 
 
-class Trace(NamedTuple):
+class Trace(msgspec.Struct, frozen=True, gc=False):
     """The ids of one request; `parent_span_id` is empty for a trace that begins here."""
 
     trace_id: str
