@@ -92,6 +92,9 @@ class ControlStore(Protocol):
     def endpoints(self) -> list[str]:
         """Names of all endpoints, sorted."""
 
+    def epochs(self) -> dict[str, int]:
+        """The epoch that each endpoint is at: what a poll can afford to read."""
+
     def rollout(self, endpoint: str, *, epoch: int | None = None) -> Rollout:
         """The rollout at `epoch` (now, if None). Raises UnknownEndpoint."""
 

@@ -89,22 +89,20 @@ class Watch:
         if token == self._token and not any(p.is_due for p in self._problems.values()):
             return False
         self._token = token
-        behind = [rollout for rollout in self._rollouts() if not self._is_settled(rollout)]
-        for rollout in behind:
-            self._adopt(rollout)
+        epochs = self._store.epochs()
+        behind = [name for name, epoch in epochs.items() if not self._is_settled(name, epoch)]
+        for endpoint in behind:
+            self._adopt(self._store.rollout(endpoint))
         return bool(behind)
 
-    def _rollouts(self) -> list[Rollout]:
-        return [self._store.rollout(endpoint) for endpoint in self._store.endpoints()]
-
-    def _is_settled(self, rollout: Rollout) -> bool:
+    def _is_settled(self, endpoint: str, epoch: int) -> bool:
         """Whether this epoch is served, or was tried in vain a moment ago."""
-        table = self._routes.tables.get(rollout.endpoint)
-        if table is not None and table.rollout.epoch == rollout.epoch:
+        table = self._routes.tables.get(endpoint)
+        if table is not None and table.rollout.epoch == epoch:
             return True
-        problem = self._problems.get(rollout.endpoint)
+        problem = self._problems.get(endpoint)
         # Every report changes the store, so without this a bad file was loaded without end.
-        return problem is not None and problem.epoch == rollout.epoch and not problem.is_due
+        return problem is not None and problem.epoch == epoch and not problem.is_due
 
     def _adopt(self, rollout: Rollout) -> None:
         endpoint, epoch = rollout.endpoint, rollout.epoch

@@ -65,6 +65,13 @@ class SqlStore:
         with self._reading() as connection:
             return list(connection.scalars(query))
 
+    def epochs(self) -> dict[str, int]:
+        """The epoch that each endpoint is at."""
+        table = tables.endpoints
+        with self._reading() as connection:
+            rows = connection.execute(select(table.c.endpoint, table.c.epoch))
+            return {row.endpoint: row.epoch for row in rows}
+
     def rollout(self, endpoint: str, *, epoch: int | None = None) -> Rollout:
         """The rollout at `epoch` (now, if None)."""
         table = tables.epochs

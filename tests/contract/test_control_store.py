@@ -143,6 +143,7 @@ def test_every_epoch_stays_readable(store: SqlStore) -> None:
     second = _add(store, "2")
     third = _add(store, "3")
     assert store.rollout("demo") == third
+    assert store.epochs() == {"demo": 3}
     assert store.rollout("demo", epoch=2) == second
     assert set(store.rollout("demo", epoch=1).versions) == {"1"}
 
