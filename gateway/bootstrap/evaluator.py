@@ -162,5 +162,10 @@ class _Clock:
             self._by_labels[endpoint] = EventClock(
                 self._folder / endpoint, writer_id="labels", tolerance_us=0
             )
-        self._by_labels[endpoint].advance(self._judge.observed_until_us(endpoint))
-        return read_clock(self._folder / endpoint)
+        clock_us = read_clock(self._folder / endpoint)
+        if clock_us:
+            # No further than a prediction may move it: one label must not end every horizon.
+            furthest_us = clock_us + rollout.rules.clock_tolerance_s * 1_000_000
+            observed_us = self._judge.observed_until_us(endpoint)
+            self._by_labels[endpoint].advance(min(observed_us, furthest_us))
+        return max(clock_us, self._by_labels[endpoint].now_us)

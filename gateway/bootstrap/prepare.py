@@ -21,6 +21,8 @@ from gateway.runtimes.repository import ModelRepository
 from gateway.settings import EndpointFile, Settings, load_endpoint_file
 from gateway.stores.sql import open_store
 
+_ADMIN_KEY_CHARACTERS = 32
+
 
 def prepare(settings: Settings) -> None:
     """Make the state folder, and bring the store up to the model repository.
@@ -46,6 +48,11 @@ def _ensure_admin_key(store: ControlStore, settings: Settings) -> None:
     roles = {key.role for key in store.keys()}  # noqa: SIM118 - no dictionary
     if "admin" in roles:
         return
+    if 0 < len(settings.admin_key) < _ADMIN_KEY_CHARACTERS:
+        raise InvalidSetting(
+            f"AUDITION_ADMIN_KEY: {len(settings.admin_key)} characters can be guessed; use "
+            f"{_ADMIN_KEY_CHARACTERS} or more, or leave it out to be given one"
+        )
     new = create_key(
         store,
         name="admin",

@@ -108,7 +108,7 @@ class WorkerApp:
                 ),
             ),
             metrics=host_app,
-            authorise_metrics=lambda headers: access.inference(headers, "infer", ""),
+            authorise_metrics=access.metrics,
             is_ready=self.is_ready,
         )
         self._following: asyncio.Task[None] | None = None
@@ -208,6 +208,15 @@ class _Access:
             return ""
         key = self._authenticator.identify(_text(authorization))
         require_right(key, right, endpoint=endpoint or None)
+        return key.name
+
+    def metrics(self, headers: Headers) -> str:
+        """The reader's name; a scraper's key is one that may view."""
+        authorization = headers.get(b"authorization")
+        if authorization is None and self._open:
+            return ""
+        key = self._authenticator.identify(_text(authorization))
+        require_right(key, "view", endpoint=None)
         return key.name
 
     async def labels(self, headers: Headers) -> str:

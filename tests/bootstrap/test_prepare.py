@@ -91,6 +91,14 @@ def test_a_preset_admin_key_is_not_shown(place: Place, capsys: pytest.CaptureFix
     assert find_key(place.store().keys(), "k" * 40) is not None
 
 
+def test_a_preset_admin_key_that_can_be_guessed_is_refused(place: Place) -> None:
+    """It is the key to everything, so `x` will not do."""
+    settings = place.settings.model_copy(update={"admin_key": "x" * 31})
+    with pytest.raises(InvalidSetting, match="AUDITION_ADMIN_KEY: 31 characters can be guessed"):
+        prepare(settings)
+    assert place.store().keys() == []
+
+
 def test_a_single_version_is_champion_without_a_file(place: Place) -> None:
     """Nothing has to be written to serve one model; preparing again changes nothing."""
     place.put("demo", "1", models.linear())

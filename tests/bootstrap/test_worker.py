@@ -198,7 +198,7 @@ def test_only_the_right_role_gets_in(site: Site) -> None:
         ("POST", INFER, GOOD, {"infer"}),
         ("POST", PINNED, GOOD, {"operate", "admin"}),
         ("GET", "/v2/models/demo", None, {"infer"}),
-        ("GET", "/metrics", None, {"infer"}),
+        ("GET", "/metrics", None, {"view", "operate", "admin"}),
         ("POST", "/v1/labels", label, {"label"}),
         ("GET", "/v1/endpoints", None, {"view", "operate", "admin"}),
     ]

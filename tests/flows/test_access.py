@@ -27,7 +27,7 @@ ROUTES: dict[tuple[str, str], str | None] = {
     ("GET", "/readyz"): None,
     ("GET", "/v2/health/live"): None,
     ("GET", "/v2/health/ready"): None,
-    ("GET", "/metrics"): "infer",
+    ("GET", "/metrics"): "view",
     ("GET", "/v2"): "infer",
     ("GET", V2): "infer",
     ("GET", f"{V2}/ready"): "infer",
