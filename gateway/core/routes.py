@@ -83,6 +83,7 @@ class VersionFacts(msgspec.Struct, frozen=True):
     signature: Signature
     batches: bool  # dimension 0 is dynamic and the self-test of batching passed
     inline: bool  # the graph holds no Loop, Scan or If, so it may run on the event loop
+    external: tuple[str, ...] = ()  # files beside the model that hold weights of it
 
 
 class Challenger(msgspec.Struct, frozen=True):

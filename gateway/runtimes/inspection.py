@@ -14,7 +14,6 @@ import resource
 import subprocess
 import sys
 from collections.abc import Iterator
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ import msgspec
 from gateway.core.routes import VersionFacts
 from gateway.core.tensors import Signature, TensorSpec, datatype_of_onnx
 from gateway.errors import AuditionError, InvalidModel
+from gateway.runtimes.digest import version_digest
 
 DEADLINE_S = 60
 MEMORY_BYTES = 8 << 30
@@ -35,6 +35,7 @@ class Inspection(msgspec.Struct, frozen=True):
     signature: Signature
     batches: bool
     inline: bool  # no node holds a graph of its own, as Loop, Scan and If do
+    external: tuple[str, ...] = ()  # files beside the model that hold weights of it
 
 
 def inspect_file(path: Path, *, deadline_s: float = DEADLINE_S) -> Inspection:
@@ -63,6 +64,7 @@ def facts_of(path: Path, *, version: str, relative_to: Path) -> VersionFacts:
         signature=found.signature,
         batches=found.batches,
         inline=found.inline,
+        external=found.external,
     )
 
 
@@ -79,7 +81,7 @@ def _inspect(path: Path) -> Inspection:
     content = path.read_bytes()
     if not content:
         raise InvalidModel("the file is empty")
-    inline = _check_graph(path, content)
+    inline, external = _check_graph(path, content)
     from gateway.runtimes.onnx import open_session  # noqa: PLC0415 - only in the child
 
     session = open_session(content, folder=path.parent)
@@ -89,10 +91,11 @@ def _inspect(path: Path) -> Inspection:
     )
     _try_one_row(session, signature)
     return Inspection(
-        digest=sha256(content).hexdigest(),
+        digest=version_digest(content, folder=path.parent, external=external),
         signature=signature,
         batches=_batches(session, signature),
         inline=inline,
+        external=external,
     )
 
 
@@ -107,21 +110,23 @@ def _spec(kind: str, node: Any) -> TensorSpec:
     return TensorSpec(name=node.name, datatype=datatype, shape=shape)
 
 
-def _check_graph(path: Path, content: bytes) -> bool:
-    """Refuse dangerous external data; return whether the graph is free of control flow."""
+def _check_graph(path: Path, content: bytes) -> tuple[bool, tuple[str, ...]]:
+    """Whether the graph is free of control flow, and its files; refuses dangerous ones."""
     import onnx  # noqa: PLC0415 - only in the child
 
     try:
         model = onnx.load_model_from_string(content)
     except Exception as error:
         raise InvalidModel("the file is no ONNX model (it cannot be parsed)") from error
-    graphs = 0
+    graphs, external = 0, set()
     for part in _parts(model):
         graphs += isinstance(part, onnx.GraphProto)
         if isinstance(part, onnx.TensorProto) and part.data_location == part.EXTERNAL:
             places = [entry.value for entry in part.external_data if entry.key == "location"]
-            _check_external(path.parent, places[0] if places else "")
-    return graphs == 1
+            location = places[0] if places else ""
+            _check_external(path.parent, location)
+            external.add(location)
+    return graphs == 1, tuple(sorted(external))
 
 
 def _parts(message: Any) -> Iterator[Any]:

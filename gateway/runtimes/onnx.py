@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from gateway.core.routes import VersionFacts
 from gateway.core.tensors import DATATYPES, TensorSpec, first_nonfinite
 from gateway.errors import InvalidInput, InvalidModel, ModelFailed, ModelTimedOut, NonFiniteOutput
+from gateway.runtimes.digest import version_digest
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -38,10 +38,15 @@ class OnnxModel:
 
         `folder` is where the model's external data lies, for a model that has some.
         """
-        found = sha256(content).hexdigest()
+        try:
+            found = version_digest(content, folder=folder, external=facts.external)
+        except OSError as error:
+            raise InvalidModel(
+                f"version {facts.version}: a file of its weights cannot be read: {error.strerror}"
+            ) from error
         if found != facts.digest:
             raise InvalidModel(
-                f"version {facts.version}: the file's SHA-256 is {found[:12]}…, not "
+                f"version {facts.version}: the digest of its files is {found[:12]}…, not "
                 f"{facts.digest[:12]}…; versions are immutable, add the file as a new version"
             )
         self.facts = facts

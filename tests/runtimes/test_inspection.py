@@ -162,3 +162,19 @@ def test_external_data_beside_the_model_is_served(tmp_path: Path) -> None:
     assert facts.batches
     feed = {"x": models.ramp(2, 3)}
     assert models.loaded(tmp_path, facts).run(feed)["y"].tolist() == [8.0, 26.0]
+
+
+def test_weights_outside_the_file_are_part_of_the_version(tmp_path: Path) -> None:
+    """They cannot change under the same digest, and neither can they be gone."""
+    path = models.put(tmp_path, "demo", "1", models.external("w.bin"))
+    weights = path.parent / "w.bin"
+    models.weights_file(weights)
+    facts = facts_of(path, version="1", relative_to=tmp_path)
+    assert facts.external == ("w.bin",)
+    weights.write_bytes(bytes(len(weights.read_bytes())))
+    with pytest.raises(InvalidModel, match="versions are immutable"):
+        models.loaded(tmp_path, facts)
+    assert facts_of(path, version="1", relative_to=tmp_path).digest != facts.digest
+    weights.unlink()
+    with pytest.raises(InvalidModel, match="weights cannot be read"):
+        models.loaded(tmp_path, facts)
