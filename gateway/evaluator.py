@@ -23,7 +23,7 @@ from gateway.archive.intake import Intake
 from gateway.core.routes import Rollout
 from gateway.errors import StoreUnavailable
 from gateway.journal.reader import end_offsets
-from gateway.judge.archive_judge import ArchiveJudge, as_json
+from gateway.judge.archive_judge import ArchiveJudge
 from gateway.ports import Checkpoint, ControlStore, EvaluatorReport, Registration
 from gateway.shadow.cursors import Cursor, Cursors
 from gateway.shadow.lane import Lane
@@ -86,10 +86,8 @@ class Evaluator:
         self._passes: dict[_Key, _Pass] = {}
         self._judged: dict[_Key, _Pass] = {}
         self._last: dict[str, float] = {}
-        self._books: dict[_Key, dict[str, int]] = {}
-        self._label_books: dict[str, dict[str, int]] = {}
-        self._label_free: dict[_Key, dict[str, Any]] = {}
         self._balanced_at = -1
+        self._is_balancing = False
         self._closed_at: dict[_Key, float] = {}
         self._problems: dict[str, str] = {}
 
@@ -123,8 +121,8 @@ class Evaluator:
             self._cursors.save(self._intake.archived)
         if self._is_due("judge", _JUDGE_EVERY_S) or (flushed and not read):
             self._judge_all()
-        stale = not read and self._intake.sequence != self._balanced_at
-        if stale and self._is_due("books", _BOOKS_EVERY_S):
+        is_stale = self._intake.sequence != self._balanced_at
+        if self._is_balancing or (is_stale and self._is_due("books", _BOOKS_EVERY_S)):
             with self._isolated("books"):
                 self._balance()
         with self._isolated("upkeep"):
@@ -224,14 +222,11 @@ class Evaluator:
         return self._intake.has_archived({**waiting.ends, **waiting.shadow_ends})
 
     def _balance(self) -> None:
-        """Draw up the books while there is nothing else to do: they read the whole archive."""
-        self._balanced_at = self._intake.sequence
-        for key, registration in self._registrations.items():
-            if registration.closed_epoch is None:
-                self._books[key] = as_json(self._judge.books(registration))
-                self._label_free[key] = as_json(self._judge.label_free(registration))
-        for endpoint, rollout in self._rollouts.items():
-            self._label_books[endpoint] = as_json(self._judge.label_books(endpoint, rollout))
+        """Take what was archived since into the books, a bounded piece at a time."""
+        self._is_balancing, sequence = False, self._intake.sequence
+        opened = [one for one in self._registrations.values() if one.closed_epoch is None]
+        self._is_balancing = self._judge.keep_books(opened, self._rollouts)
+        self._balanced_at = sequence
 
     # -- what operators are told --------------------------------------------------------------
 
@@ -271,7 +266,7 @@ class Evaluator:
             "caught_up": self._intake.has_archived(ends)
             and all(one["caught_up"] for one in challengers.values()),
             "challengers": challengers,
-            "labels": self._label_books.get(endpoint),
+            "labels": msgspec.to_builtins(self._judge.accounts.labels.get(endpoint)),
         }
 
     def _lane_report(self, key: _Key, lane: Lane, ends: _Ends) -> dict[str, Any]:
@@ -283,8 +278,8 @@ class Evaluator:
             "judged_cut_us": None if judged is None else judged.cut_us,
             "caught_up": judged is not None and judged.ends == ends,
             "problem": lane.problem,
-            "books": self._books.get(key),
-            "label_free": self._label_free.get(key),
+            "books": msgspec.to_builtins(self._judge.accounts.books.get(key)),
+            "label_free": msgspec.to_builtins(self._judge.accounts.label_free.get(key)),
         }
 
 

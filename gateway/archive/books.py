@@ -9,11 +9,15 @@ per registration, in rows. Each row is in exactly one of these states (see compa
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
 import msgspec
 
 from gateway.archive.comparisons import STATES, Scope, compared_rows, prediction_rows
 from gateway.archive.final_labels import distinct_labels, in_time
-from gateway.archive.tables import ArchiveReader
+from gateway.archive.manifest import Manifest
+from gateway.archive.tables import ArchiveReader, Rows
 from gateway.core.registration import EventTime
 
 
@@ -53,35 +57,73 @@ class LabelBooks(msgspec.Struct, frozen=True, kw_only=True):
     labelled_rows: int
 
 
+def state_counts(reader: ArchiveReader, source: Rows, scope: Scope) -> Counter[str]:
+    """How many rows of the registration `source` has, by their state."""
+    rows = compared_rows(source, scope, prediction_rows(source, scope))
+    states = reader.table(f"SELECT state, count(*) AS rows FROM {rows} GROUP BY state").to_pylist()
+    return Counter({found["state"]: found["rows"] for found in states})
+
+
 def books(reader: ArchiveReader, scope: Scope) -> Books:
-    """The books of the registration over all that `scope` covers."""
+    """The books of the registration, counted over all that `scope` covers."""
     endpoint = scope.registration.endpoint
     until = scope.registration.closed_epoch
-    rows = compared_rows(reader, scope, prediction_rows(reader, scope))
-    states = reader.table(f"SELECT state, count(*) AS rows FROM {rows} GROUP BY state").to_pylist()
     journalled = reader.table(
         f"""SELECT count(*) AS rows FROM {reader.scan("predictions", endpoint)} AS p
         {scope.readable("p")}
         WHERE p.epoch >= {scope.registration.opened_epoch}
             AND {"true" if until is None else f"p.epoch < {until}"}"""
     )
-    counts = {found["state"]: found["rows"] for found in states}
-    return Books(journalled=journalled["rows"][0].as_py(), **counts)
+    states = state_counts(reader, reader, scope)
+    return Books(journalled=journalled["rows"][0].as_py(), **states)
 
 
 def label_books(
     reader: ArchiveReader, endpoint: str, *, maturity_us: int, event_time: EventTime
 ) -> LabelBooks:
-    """The labels of `endpoint` by what became of them."""
+    """The labels of `endpoint` by what became of them, counted over the whole archive."""
+    counts = label_counts(
+        reader, reader, endpoint, prediction_endpoints(reader.manifest),
+        maturity_us=maturity_us, event_time=event_time,
+    )  # fmt: skip
+    return label_books_of(counts)
+
+
+def label_books_of(counts: Mapping[str, int]) -> LabelBooks:
+    """The books that `label_counts` add up to."""
+    found = {name: counts.get(name, 0) for name in _LABEL_COUNTS}
+    return LabelBooks(**found, corrections=found["matched"] - found["labelled_rows"])
+
+
+_LABEL_COUNTS = ("received", "duplicates", "matched", "late", "labelled_rows", "parked")
+
+
+def prediction_endpoints(manifest: Manifest) -> list[str]:
+    """The endpoints that the archive holds predictions of."""
+    return sorted({file.endpoint for file in manifest.files if file.dataset == "predictions"})
+
+
+def label_counts(
+    reader: ArchiveReader,
+    source: Rows,
+    endpoint: str,
+    endpoints: Iterable[str],
+    *,
+    maturity_us: int,
+    event_time: EventTime,
+) -> Counter[str]:
+    """What `source` says of labels; sums over parts of an archive that share no prediction id.
+
+    `endpoints` are all those whose predictions a label may be of.
+    """
     column = "occurred_at" if event_time == "client" else "accepted_at"
     timely = in_time(maturity_us=maturity_us, event_time=event_time)
-    received = _received(reader)
     (found,) = reader.table(
         f"""WITH matched AS (
             SELECT l.prediction_id, l.row, {timely} AS timely
-            FROM {distinct_labels(reader.scan("labels", ""))} AS l JOIN (
+            FROM {distinct_labels(source.scan("labels", ""))} AS l JOIN (
                 SELECT prediction_id, row, epoch_us({column}) AS event_us
-                FROM {reader.scan("predictions", endpoint)}
+                FROM {source.scan("predictions", endpoint)}
             ) AS r ON r.prediction_id = l.prediction_id AND r.row = l.row
         )
         SELECT count(*) AS matched,
@@ -89,34 +131,22 @@ def label_books(
             count(DISTINCT (prediction_id, row)) AS labelled_rows
         FROM matched"""
     ).to_pylist()
-    return LabelBooks(
-        **received,
-        matched=found["matched"],
-        corrections=found["matched"] - found["labelled_rows"],
-        late=found["late"],
-        labelled_rows=found["labelled_rows"],
-        parked=_parked(reader),
-    )
-
-
-def _received(reader: ArchiveReader) -> dict[str, int]:
-    (found,) = reader.table(
+    received = reader.table(
         f"""SELECT count(DISTINCT label_id) AS received,
-            count(*) - count(DISTINCT label_id) AS duplicates FROM {reader.scan("labels", "")}"""
+            count(*) - count(DISTINCT label_id) AS duplicates FROM {source.scan("labels", "")}"""
     ).to_pylist()
-    return {"received": found["received"], "duplicates": found["duplicates"]}
+    return Counter({**found, **received[0], "parked": _parked(reader, source, endpoints)})
 
 
-def _parked(reader: ArchiveReader) -> int:
+def _parked(reader: ArchiveReader, source: Rows, endpoints: Iterable[str]) -> int:
     """Labels of rows that no endpoint's archive has."""
-    endpoints = {f.endpoint for f in reader.manifest.files if f.dataset == "predictions"}
     known = " UNION ALL ".join(
-        f"SELECT prediction_id, row FROM {reader.scan('predictions', endpoint)}"
-        for endpoint in sorted(endpoints)
+        f"SELECT prediction_id, row FROM {source.scan('predictions', endpoint)}"
+        for endpoint in endpoints
     )
     known = known or "SELECT NULL::VARCHAR AS prediction_id, NULL::INTEGER AS row WHERE false"
     found = reader.table(
-        f"""SELECT count(DISTINCT l.label_id) AS parked FROM {reader.scan("labels", "")} AS l
+        f"""SELECT count(DISTINCT l.label_id) AS parked FROM {source.scan("labels", "")} AS l
         ANTI JOIN ({known}) AS p ON p.prediction_id = l.prediction_id AND p.row = l.row"""
     )
     parked: int = found["parked"][0].as_py()

@@ -21,7 +21,7 @@ from collections.abc import Mapping
 import msgspec
 
 from gateway.archive.schema import literal, quoted
-from gateway.archive.tables import ArchiveReader, Keep, every, values
+from gateway.archive.tables import Keep, Rows, every, values
 from gateway.core.routes import Rollout
 from gateway.core.split import WHOLE_BP
 from gateway.ports import Registration
@@ -68,14 +68,12 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-def prediction_rows(
-    reader: ArchiveReader, scope: Scope, *, where: str = "true", keep: Keep = every
-) -> str:
+def prediction_rows(source: Rows, scope: Scope, *, where: str = "true", keep: Keep = every) -> str:
     """SQL of the rows accepted under the registration, each with its `standing`."""
-    registration, kind = scope.registration, output_type(reader, scope)
+    registration, kind = scope.registration, output_type(source, scope)
     champion, challenger = _digests(registration)
     until = registration.closed_epoch
-    types = reader.types("predictions", registration.endpoint)
+    types = source.types("predictions", registration.endpoint)
     live = [
         f"WHEN p.served_digest = {digest} THEN {_output(types, scope.output_of(version), kind)}"
         for digest, version in (
@@ -94,7 +92,7 @@ def prediction_rows(
                 ELSE 'unsampled'
             END AS standing,
             CASE {" ".join(live)} END AS output
-        FROM {reader.scan("predictions", registration.endpoint, keep)} AS p
+        FROM {source.scan("predictions", registration.endpoint, keep)} AS p
         LEFT JOIN {_coverage(scope)} AS c ON c.epoch = p.epoch
         {scope.readable("p")}
         WHERE p.epoch >= {registration.opened_epoch}
@@ -102,7 +100,7 @@ def prediction_rows(
     )"""
 
 
-def compared_rows(reader: ArchiveReader, scope: Scope, rows: str, keep: Keep = every) -> str:
+def compared_rows(source: Rows, scope: Scope, rows: str, keep: Keep = every) -> str:
     """SQL that puts both versions' answers beside `rows` (those of `prediction_rows`).
 
     `keep` leaves out shadow files that hold none of these rows.
@@ -117,18 +115,18 @@ def compared_rows(reader: ArchiveReader, scope: Scope, rows: str, keep: Keep = e
     return f"""(
         SELECT *, {_STATE} AS state FROM (
             SELECT r.* EXCLUDE (status, latency_us, output), {columns}
-            FROM {rows} AS r LEFT JOIN {_shadow_answers(reader, scope, keep)} AS a
+            FROM {rows} AS r LEFT JOIN {_shadow_answers(source, scope, keep)} AS a
                 ON a.prediction_id = r.prediction_id AND a.row = r.row
         )
     )"""
 
 
-def output_type(reader: ArchiveReader, scope: Scope) -> str:
+def output_type(source: Rows, scope: Scope) -> str:
     """The SQL type that both versions' predictions are read as: text, or a list of numbers."""
     registration = scope.registration
     names = (scope.output_of(registration.champion), scope.output_of(registration.version))
-    predictions = reader.types("predictions", registration.endpoint)
-    shadows = reader.types("shadows", registration.endpoint)
+    predictions = source.types("predictions", registration.endpoint)
+    shadows = source.types("shadows", registration.endpoint)
     found = [types.get(name, "DOUBLE") for types in (predictions, shadows) for name in names]
     return "VARCHAR" if any(kind in ("VARCHAR", "BLOB") for kind in found) else "DOUBLE[]"
 
@@ -144,10 +142,10 @@ _STATE = """CASE
 END"""
 
 
-def _shadow_answers(reader: ArchiveReader, scope: Scope, keep: Keep) -> str:
-    registration, kind = scope.registration, output_type(reader, scope)
+def _shadow_answers(source: Rows, scope: Scope, keep: Keep) -> str:
+    registration, kind = scope.registration, output_type(source, scope)
     champion, challenger = _digests(registration)
-    types = reader.types("shadows", registration.endpoint)
+    types = source.types("shadows", registration.endpoint)
     answers = ", ".join(
         f"min_by(struct_pack(status := s.status, latency_us := s.latency_us, "
         f"output := {_output(types, scope.output_of(version), kind)}), "
@@ -160,7 +158,7 @@ def _shadow_answers(reader: ArchiveReader, scope: Scope, keep: Keep) -> str:
     )
     return f"""(
         SELECT s.prediction_id, s.row, {answers}
-        FROM {reader.scan("shadows", registration.endpoint, keep)} AS s
+        FROM {source.scan("shadows", registration.endpoint, keep)} AS s
         WHERE s.digest = {champion}
             OR (s.digest = {challenger} AND s.registration = {registration.number})
         GROUP BY s.prediction_id, s.row

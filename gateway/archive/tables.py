@@ -12,6 +12,7 @@ import os
 import secrets
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import duckdb
 import pyarrow as pa  # type: ignore[import-untyped]
@@ -28,6 +29,16 @@ Keep = Callable[[ArchiveFile], bool]
 def every(_file: ArchiveFile) -> bool:
     """Keep every file."""
     return True
+
+
+class Rows(Protocol):
+    """Where SQL finds the rows of a dataset: a whole archive, or an excerpt of one."""
+
+    def types(self, dataset: Dataset, endpoint: str) -> dict[str, str]:
+        """Column → SQL type: the fixed columns, then the tensors by name."""
+
+    def scan(self, dataset: Dataset, endpoint: str, keep: Keep = every) -> str:
+        """SQL that can stand after FROM; `keep` may leave out files without such rows."""
 
 
 class ArchiveReader:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
-import msgspec
-
-from gateway.archive.books import Books, LabelBooks, books, label_books
 from gateway.archive.comparisons import Scope
+from gateway.archive.excerpt import new_files
 from gateway.archive.final_labels import latest_observation_us
 from gateway.archive.tables import ArchiveReader
 from gateway.core.routes import Rollout
+from gateway.judge.accounts import Accounts
 from gateway.judge.evaluation import evaluate, says_the_same
-from gateway.judge.label_free import LabelFreeReport, label_free_report
 from gateway.ports import Checkpoint, ControlStore, Registration
 
 
@@ -24,9 +21,10 @@ class ArchiveJudge:
 
     def __init__(self, folder: Path, store: ControlStore) -> None:
         self._reader = ArchiveReader(folder)
+        self.accounts = Accounts(self._reader, folder)
         self._store = store
         self._rollouts: dict[tuple[str, int], Rollout] = {}
-        self._seen_labels: dict[str, set[str]] = {}
+        self._seen_labels: dict[str, dict[str, int]] = {}
         self._observed_us: dict[str, int] = {}
 
     def judge(
@@ -52,38 +50,29 @@ class ArchiveJudge:
     def observed_until_us(self, endpoint: str) -> int:
         """The latest observation among the labels of the endpoint's predictions; 0 without any.
 
-        Only label files that were not looked at before are read.
+        Only label files with rows that were not looked at before are read.
         """
         self._reader.refresh()
-        seen = self._seen_labels.setdefault(endpoint, set())
-        fresh = [file for file in self._reader.files("labels", "") if file.path not in seen]
+        covered = self._reader.manifest.covered
+        fresh = new_files(
+            self._reader, ("labels", ""), self._seen_labels.get(endpoint, {}), covered
+        )
         if fresh:
             latest = latest_observation_us(self._reader, endpoint, fresh)
             self._observed_us[endpoint] = max(self._observed_us.get(endpoint, 0), latest)
-            seen.update(file.path for file in fresh)
+        self._seen_labels[endpoint] = covered
         return self._observed_us.get(endpoint, 0)
 
-    def books(self, registration: Registration) -> Books:
-        """What became of every row of the registration, over the whole archive."""
-        self._reader.refresh()
-        rollouts = self._rollouts_of(registration)
-        return books(self._reader, Scope(registration=registration, rollouts=rollouts))
+    def keep_books(
+        self, registrations: Iterable[Registration], rollouts: Mapping[str, Rollout]
+    ) -> bool:
+        """Take new rows into the accounts of what is open; whether there are more.
 
-    def label_free(self, registration: Registration) -> LabelFreeReport:
-        """What can be said without labels, over the whole archive. Raises InvalidSetting."""
+        Raises whatever is wrong; the accounts then stay as they were.
+        """
         self._reader.refresh()
-        rollouts = self._rollouts_of(registration)
-        return label_free_report(self._reader, Scope(registration=registration, rollouts=rollouts))
-
-    def label_books(self, endpoint: str, rollout: Rollout) -> LabelBooks:
-        """What became of every label of the endpoint."""
-        self._reader.refresh()
-        return label_books(
-            self._reader,
-            endpoint,
-            maturity_us=rollout.rules.maturity_s * 1_000_000,
-            event_time=rollout.rules.event_time,
-        )
+        scopes = [Scope(registration=one, rollouts=self._rollouts_of(one)) for one in registrations]
+        return self.accounts.advance(scopes, rollouts)
 
     def _rollouts_of(self, registration: Registration) -> Mapping[int, Rollout]:
         endpoint = registration.endpoint
@@ -99,9 +88,3 @@ class ArchiveJudge:
         if key not in self._rollouts:
             self._rollouts[key] = self._store.rollout(endpoint, epoch=epoch)
         return self._rollouts[key]
-
-
-def as_json(found: Books | LabelBooks | LabelFreeReport) -> dict[str, Any]:
-    """What was found as plain values, for a report."""
-    plain: dict[str, Any] = msgspec.to_builtins(found)
-    return plain

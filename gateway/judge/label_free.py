@@ -2,18 +2,22 @@
 """What can be said of a challenger without any label: for those who start without them.
 
 Rules: no verdict and no promotion follows from this. Every figure has its n, and where there
-is no row the figure is None, never 0.
+is no row the figure is None, never 0. All figures follow from counts that add up, so that a
+part of the archive is counted once and never again.
 """
 
 from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
 
 import msgspec
 import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]
 
 from gateway.archive.comparisons import Scope, compared_rows, prediction_rows
-from gateway.archive.tables import ArchiveReader
-from gateway.core.arrays import Floats
+from gateway.archive.tables import ArchiveReader, Rows
+from gateway.core.arrays import Floats, Ints
 from gateway.core.predictions import decide
 from gateway.core.registration import Terms
 from gateway.judge.pairs import by_width, codes
@@ -58,38 +62,66 @@ def label_free_report(reader: ArchiveReader, scope: Scope) -> LabelFreeReport:
 
     Raises InvalidSetting where the outputs cannot be read as the terms say.
     """
-    terms = scope.registration.terms
-    rows = compared_rows(reader, scope, prediction_rows(reader, scope))
-    table = reader.table(f"SELECT * FROM {rows} WHERE standing = 'wanted' AND state <> 'pending'")
+    return report_of(label_free_counts(reader, reader, scope))
+
+
+def label_free_counts(reader: ArchiveReader, source: Rows, scope: Scope) -> Counter[str]:
+    """What `source` says, in numbers that sum over parts that share no prediction id.
+
+    Raises InvalidSetting where the outputs cannot be read as the terms say.
+    """
+    rows = compared_rows(source, scope, prediction_rows(source, scope))
+    table = reader.table(
+        f"""SELECT champion_status, challenger_status, champion_output, challenger_output
+        FROM {rows} WHERE standing = 'wanted' AND state <> 'pending'"""
+    )
     champion, challenger = (
         _statuses(table[f"{role}_status"]) for role in ("champion", "challenger")
     )
     both = (champion == "ok") & (challenger == "ok")
-    timed = _timed(reader, scope)
+    agreed = _agreed(table.filter(pa.array(both)), scope.registration.terms)
+    counts = Counter({"asked": len(both), "both": int(both.sum()), "agreed": agreed})
+    for role, statuses in (("champion", champion), ("challenger", challenger)):
+        for kind in _FAILURES:
+            counts[f"{role}.{kind}"] = int((statuses == kind).sum())
+    for role, column in _timed(reader, source, scope).items():
+        for us, n in zip(*np.unique(_rounded(column), return_counts=True), strict=True):
+            counts[f"{role}_alone_us.{us}"] = int(n)
+    return counts
+
+
+def report_of(counts: Mapping[str, int]) -> LabelFreeReport:
+    """The report that `label_free_counts` add up to."""
+    both, asked = counts.get("both", 0), counts.get("asked", 0)
+
+    def failures(role: str) -> Failures:
+        found = {kind: counts.get(f"{role}.{kind}", 0) for kind in _FAILURES}
+        return Failures(n=asked, **found)
+
     return LabelFreeReport(
-        both_answered=int(both.sum()),
-        agreement=_agreement(table.filter(pa.array(both)), terms),
-        champion=_failures(champion),
-        challenger=_failures(challenger),
-        champion_latency=_latency(timed["champion_alone_us"]),
-        challenger_latency=_latency(timed["challenger_alone_us"]),
+        both_answered=both,
+        agreement=counts.get("agreed", 0) / both if both else None,
+        champion=failures("champion"),
+        challenger=failures("challenger"),
+        champion_latency=_latency(counts, "champion_alone_us."),
+        challenger_latency=_latency(counts, "challenger_alone_us."),
     )
+
+
+_FAILURES = Failures.__struct_fields__[1:]
+#: Latencies are kept to seven significant bits: within 1.6%, and few enough to be summed.
+_KEPT_BITS = 7
 
 
 def _statuses(column: pa.ChunkedArray) -> np.ndarray[tuple[int], np.dtype[np.str_]]:
     return column.to_numpy().astype(str)  # type: ignore[no-any-return]
 
 
-def _failures(statuses: np.ndarray[tuple[int], np.dtype[np.str_]]) -> Failures:
-    counted = {kind: int((statuses == kind).sum()) for kind in Failures.__struct_fields__[1:]}
-    return Failures(n=len(statuses), **counted)
-
-
-def _agreement(table: pa.Table, terms: Terms) -> float | None:
+def _agreed(table: pa.Table, terms: Terms) -> int:
     if not table.num_rows:
-        return None
+        return 0
     one, other = _decisions([table["champion_output"], table["challenger_output"]], terms)
-    return float(np.mean(one == other))
+    return int(np.count_nonzero(one == other))
 
 
 def _decisions(outputs: list[pa.ChunkedArray], terms: Terms) -> list[Floats]:
@@ -102,21 +134,46 @@ def _decisions(outputs: list[pa.ChunkedArray], terms: Terms) -> list[Floats]:
     ]
 
 
-def _timed(reader: ArchiveReader, scope: Scope) -> pa.Table:
-    """The sampled requests, each once however often its frame was written."""
+def _timed(reader: ArchiveReader, source: Rows, scope: Scope) -> dict[str, Ints]:
+    """The sampled requests by role, each once however often its frame was written."""
     registration = scope.registration
-    shadows = reader.scan("shadows", registration.endpoint)
-    return reader.table(
-        f"""SELECT any_value(champion_alone_us) AS champion_alone_us,
-            any_value(challenger_alone_us) AS challenger_alone_us
-        FROM {shadows} WHERE registration = {registration.number} AND row = 0
+    first = "(started_at, source_writer, source_end)"
+    table = reader.table(
+        f"""SELECT min_by(champion_alone_us, {first}) AS champion,
+            min_by(challenger_alone_us, {first}) AS challenger
+        FROM {source.scan("shadows", registration.endpoint)}
+        WHERE registration = {registration.number} AND row = 0
             AND champion_alone_us IS NOT NULL
         GROUP BY prediction_id"""
     )
+    return {role: table[role].to_numpy().astype(np.int64) for role in ("champion", "challenger")}
 
 
-def _latency(column: pa.ChunkedArray) -> Latency | None:
-    if not len(column):
+def _rounded(us: Ints) -> Ints:
+    """The same numbers with all but their first bits zero."""
+    bits = np.frexp(us.astype(np.float64))[1].astype(np.int64)
+    dropped = np.maximum(bits - _KEPT_BITS, 0)
+    rounded: Ints = (us >> dropped) << dropped
+    return rounded
+
+
+def _latency(counts: Mapping[str, int], prefix: str) -> Latency | None:
+    found = sorted(
+        (int(name.removeprefix(prefix)), n)
+        for name, n in counts.items()
+        if name.startswith(prefix) and n
+    )
+    if not found:
         return None
-    p50_us, p99_us = np.percentile(column.to_numpy().astype(np.float64), [50, 99])
-    return Latency(n=len(column), p50_us=float(p50_us), p99_us=float(p99_us))
+    us, times = (np.array(column) for column in zip(*found, strict=True))
+    return Latency(
+        n=int(times.sum()), p50_us=_percentile(us, times, 0.5), p99_us=_percentile(us, times, 0.99)
+    )
+
+
+def _percentile(us: Ints, times: Ints, share: float) -> float:
+    """Between the two nearest of the sorted values, in proportion."""
+    place = share * (int(times.sum()) - 1)
+    ends = np.cumsum(times)
+    below, above = us[np.searchsorted(ends, [np.floor(place), np.ceil(place)], side="right")]
+    return float(below + (above - below) * (place - np.floor(place)))
