@@ -10,6 +10,7 @@ that expects 100-continue, goes on to the server's own way, which answers the sa
 from __future__ import annotations
 
 import logging
+from asyncio import TimerHandle
 from http import HTTPStatus
 from typing import ClassVar
 
@@ -45,6 +46,8 @@ class DirectProtocol(HttpToolsProtocol):
     _target: Target | None = None
     _body = b""
     _fields: Headers
+    _rested_at = 0.0
+    _idle_timer: TimerHandle | None = None
 
     def on_message_begin(self) -> None:
         """A request begins; what the long way needs is made when it is taken."""
@@ -79,7 +82,30 @@ class DirectProtocol(HttpToolsProtocol):
             super().on_message_complete()
         else:
             self.transport.write(_written(response, self.server_state.default_headers))
-            self.on_response_complete()
+            self._rest()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nothing is to be waited for any more."""
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+        super().connection_lost(exc)
+
+    def _rest(self) -> None:
+        # The server arms a timer for each answer and cancels it at the next request. Here one
+        # timer looks now and then whether there was another request.
+        self.server_state.total_requests += 1
+        self._rested_at = self.loop.time()
+        if self._idle_timer is None and not self.transport.is_closing():
+            self._idle_timer = self.loop.call_later(self.timeout_keep_alive, self._close_if_idle)
+
+    def _close_if_idle(self) -> None:
+        is_busy = self.cycle is not None and not self.cycle.response_complete
+        left_s = self._rested_at + self.timeout_keep_alive - self.loop.time()
+        if left_s <= 0 and not is_busy and self._target is None:
+            self.timeout_keep_alive_handler()
+        else:
+            wait_s = left_s if left_s > 0 else self.timeout_keep_alive
+            self._idle_timer = self.loop.call_later(wait_s, self._close_if_idle)
 
     def _find_target(self) -> Target | None:
         inference, parser = self.inference, self.parser

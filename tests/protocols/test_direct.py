@@ -26,7 +26,9 @@ CONTENT = json.dumps(GOOD).encode()
 class Site:
     """A door behind a real server on a socket; `short` counts what went the short way."""
 
-    def __init__(self, folder: Path, rules: EndpointRules | None = None) -> None:
+    def __init__(
+        self, folder: Path, rules: EndpointRules | None = None, *, keep_alive_s: int = 60
+    ) -> None:
         self.door = Door(folder, {"1": models.linear()}, rules or EndpointRules())
         self.short = 0
         self.lengthy = 0
@@ -48,6 +50,7 @@ class Site:
             port=0,
             log_level="critical",
             lifespan="off",
+            timeout_keep_alive=keep_alive_s,
             interface="asgi3",
         )
         self.server = uvicorn.Server(config)
@@ -100,8 +103,8 @@ def make_site(tmp_path: Path) -> Iterator[Callable[..., Site]]:
     """A site a call, closed at the end."""
     made: list[Site] = []
 
-    def make(rules: EndpointRules | None = None) -> Site:
-        made.append(Site(tmp_path / str(len(made)), rules))
+    def make(rules: EndpointRules | None = None, **options: int) -> Site:
+        made.append(Site(tmp_path / str(len(made)), rules, **options))
         return made[-1]
 
     yield make
@@ -228,6 +231,19 @@ def test_a_fault_of_ours_is_a_500(
     assert first.startswith(b"HTTP/1.1 500")
     assert second.startswith(b"HTTP/1.1 500")
     assert b"boom" not in first
+
+
+@pytest.mark.parametrize("last", ["short", "long"])
+def test_a_connection_that_rests_is_closed(make_site: Callable[..., Site], last: str) -> None:
+    """Whichever way its last request went; the client sees the end, not an error."""
+    site = make_site(keep_alive_s=1)
+    requests = [request(), request(b"", method="GET", path="/v2/health/live")]
+    with socket.create_connection(("127.0.0.1", site.port), timeout=30) as connection:
+        reader = connection.makefile("rb")
+        for one in requests if last == "long" else [*reversed(requests), requests[0]]:
+            connection.sendall(one)
+            assert _answer(reader).startswith(b"HTTP/1.1 200")
+        assert reader.read() == b""
 
 
 def test_install_reaches_the_servers_own_choice(
