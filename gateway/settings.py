@@ -19,6 +19,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from gateway.core import metrics
 from gateway.core.routes import (
+    Captured,
     EndpointRules,
     EntityRule,
     PolicyRules,
@@ -100,15 +101,9 @@ class Settings(BaseSettings):
         2 << 30, ge=64 << 20, description="memory of a challenger's process"
     )
     flush_every_s: float = Field(1.0, gt=0, description="how often the archive is written")
-    retention_journal_age: Seconds = Field(
-        7 * 86_400, description="how long a journal is kept after it was written"
-    )
-    retention_journal_bytes: int = Field(
-        32 << 30, ge=0, description="how much of the journals is kept, all together"
-    )
-    retention_archive_age: Seconds | None = Field(
-        None, description="how long the archive is kept; empty: for ever"
-    )
+    retention_journal_age: Seconds = Field(7 * 86_400, description="how long a journal is kept")
+    retention_journal_bytes: int = Field(32 << 30, ge=0, description="how much journal is kept")
+    retention_archive_age: Seconds | None = Field(None, description="how long the archive is kept")
 
     @property
     def store_url(self) -> str:
@@ -162,6 +157,12 @@ class ShadowSection(_Strict):
     sample: Share = WHOLE_BP
 
 
+class CaptureSection(_Strict):
+    """Of which predictions the journal keeps the inputs. Outputs are always kept."""
+
+    inputs: Captured = "all"
+
+
 class EndpointFile(_Strict):
     """`models/<endpoint>/endpoint.yaml`."""
 
@@ -176,6 +177,7 @@ class EndpointFile(_Strict):
     allow_pinned: bool = False
     allow_missing: tuple[str, ...] = ()
     shadow: ShadowSection = ShadowSection()
+    capture: CaptureSection = CaptureSection()
     durability: Literal["process", "disk"] = "process"
     time_limit_ms: int = Field(10_000, ge=1, le=_DAY_MS)
     policy: PolicySection = PolicySection()
@@ -194,6 +196,7 @@ class EndpointFile(_Strict):
             allow_pinned=self.allow_pinned,
             allow_missing=self.allow_missing,
             sample_bp=self.shadow.sample,
+            capture_inputs=self.capture.inputs,
             durability=self.durability,
             time_limit_ms=self.time_limit_ms,
             policy=PolicyRules(

@@ -117,6 +117,11 @@ def _challenge(rollout: Rollout, command: Challenge) -> Rollout:
         raise Refused(f"version {version} is the champion; challenge it with another version")
     if version in rollout.challengers:
         raise Refused(f"version {version} is a challenger already; withdraw it to start anew")
+    if rollout.rules.capture_inputs == "none":
+        raise Refused(
+            f"endpoint {rollout.endpoint} does not capture inputs (capture.inputs: none), so no "
+            "shadow can run on them; set it to sampled or all in the endpoint file"
+        )
     _require_share("probability_bp", command.probability_bp)
     challenger = Challenger(
         version=version,

@@ -18,6 +18,8 @@ from gateway.errors import Refused
 Phase = Literal["solo", "shadow", "live"]
 Reading = Literal["probability", "class", "scores"]
 Task = Literal["binary", "multiclass", "regression"]
+#: Of which predictions the journal keeps the inputs; `sampled`: those that a shadow sees.
+Captured = Literal["all", "sampled", "none"]
 
 
 class PredictionReading(msgspec.Struct, frozen=True):
@@ -72,6 +74,7 @@ class EndpointRules(msgspec.Struct, frozen=True):
     durability: Literal["process", "disk"] = "process"
     time_limit_ms: int = 10_000
     policy: PolicyRules = PolicyRules()
+    capture_inputs: Captured = "all"
 
 
 class VersionFacts(msgspec.Struct, frozen=True):

@@ -14,7 +14,7 @@ import msgspec
 
 from gateway.core.names import prediction_id
 from gateway.core.records import Exclusion, PredictionRecord, Scalar, Status, TensorRecord
-from gateway.core.split import assign, unit_hash
+from gateway.core.split import assign, is_sampled, unit_hash
 from gateway.core.tensors import to_raw
 from gateway.errors import (
     AuditionError,
@@ -123,7 +123,7 @@ class DataPlane:
                 self._admit(opened.table, opened.call.occurred_at_us)
             timed = self._runs.run_inline(opened.served, arrays)
         except AuditionError as error:
-            opened.record.inputs = _tensors(opened.table, arrays)
+            opened.record.inputs = _inputs(opened.table, opened.record, arrays)
             self._fail(opened.record, error)
             raise
         return self._complete(opened, arrays, timed)
@@ -143,7 +143,7 @@ class DataPlane:
                     opened.served, arrays, time_limit_ms=table.rules.time_limit_ms
                 )
         except AuditionError as error:
-            opened.record.inputs = _tensors(table, arrays)
+            opened.record.inputs = _inputs(table, opened.record, arrays)
             self._fail(opened.record, error)
             await self.settle(table)
             raise
@@ -176,7 +176,7 @@ class DataPlane:
 
     def _complete(self, opened: Opened, arrays: Arrays, timed: Timed) -> Answer:
         served, record, outputs = opened.served, opened.record, timed.outputs
-        record.inputs = _tensors(opened.table, arrays)
+        record.inputs = _inputs(opened.table, record, arrays)
         for spec in served.model.facts.signature.outputs:
             output = outputs[spec.name]
             raw = to_raw(output) if spec.datatype == "BYTES" else output.tobytes()
@@ -236,7 +236,7 @@ def _begin(
         "" if served is None else served.version,
         "" if served is None else served.digest,
         "" if served is None else served.role,
-        "pinned" if call.pinned is not None else "",
+        "pinned" if call.pinned is not None else table.exclusion,
         "ok",
         "",
         call.rows,
@@ -268,7 +268,16 @@ def _pick(table: Table, call: Call, prediction: str) -> tuple[ServedVersion, int
     return table.versions[version], hashed
 
 
-def _tensors(table: Table, arrays: Arrays) -> list[TensorRecord]:
+def _inputs(table: Table, record: PredictionRecord, arrays: Arrays) -> list[TensorRecord]:
+    """What the journal keeps of the inputs: all, or what a shadow will see of them."""
+    if table.seen_by is not None and (
+        record.exclusion
+        or not any(
+            is_sampled(record.prediction_id, key=key, probability_bp=share)
+            for key, share in table.seen_by
+        )
+    ):
+        return []
     declared = table.inputs
     tensors = []
     for name, array in arrays.items():

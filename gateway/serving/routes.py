@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from gateway.core.records import Exclusion
 from gateway.core.routes import Rollout, shared_inputs
 from gateway.core.split import WHOLE_BP
 from gateway.core.tensors import TensorSpec
@@ -33,7 +34,9 @@ class ServedVersion:
 class Table:
     """One endpoint at one epoch, ready to serve."""
 
-    __slots__ = ("batched", "inputs", "only", "rollout", "rules", "salt", "versions")
+    __slots__ = (
+        "batched", "exclusion", "inputs", "only", "rollout", "rules", "salt", "seen_by", "versions",
+    )  # fmt: skip
 
     def __init__(self, rollout: Rollout, models: Mapping[str, OnnxModel]) -> None:
         """`models` holds the loaded models by digest."""
@@ -54,6 +57,10 @@ class Table:
         whole = [v for v, weight_bp in rollout.split.items() if weight_bp == WHOLE_BP]
         #: The version that answers everybody, if one does: then nothing is hashed.
         self.only = self.versions[whole[0]] if whole else None
+        #: Why no prediction of the endpoint is judged, if none is.
+        self.exclusion: Exclusion = "not_captured" if rollout.rules.capture_inputs == "none" else ""
+        #: Key and share of each shadow that inputs are captured for; None: all are captured.
+        self.seen_by = None if rollout.rules.capture_inputs == "all" else _shadows(rollout)
 
 
 def _declared_inputs(rollout: Rollout) -> dict[str, TensorSpec]:
@@ -66,6 +73,15 @@ def _declared_inputs(rollout: Rollout) -> dict[str, TensorSpec]:
         if name in specs:
             specs[name] = msgspec.structs.replace(specs[name], allow_missing=True)
     return specs
+
+
+def _shadows(rollout: Rollout) -> tuple[tuple[bytes, int], ...]:
+    if rollout.rules.capture_inputs == "none":
+        return ()
+    return tuple(
+        (bytes.fromhex(one.registration_digest), one.probability_bp)
+        for one in rollout.challengers.values()
+    )
 
 
 class Routes:
