@@ -1,4 +1,4 @@
-"""One frame: magic, payload length, CRC32 over length and payload, payload.
+"""One frame: magic, payload length, CRC32 of the payload seeded with its length, payload.
 
 Pure bytes; knows nothing of files or of what a record means.
 """
@@ -15,7 +15,6 @@ HEADER_BYTES = 12
 MAX_PAYLOAD_BYTES = 1 << 30
 
 _HEADER = struct.Struct("<4sII")
-_LENGTH = struct.Struct("<I")
 
 
 class Frame(NamedTuple):
@@ -28,7 +27,7 @@ class Frame(NamedTuple):
 def seal(buffer: bytearray) -> None:
     """Fill in the header of `buffer`, which holds the payload behind 12 spare bytes."""
     length = len(buffer) - HEADER_BYTES
-    checksum = crc32(memoryview(buffer)[HEADER_BYTES:], crc32(_LENGTH.pack(length)))
+    checksum = crc32(memoryview(buffer)[HEADER_BYTES:], length)
     _HEADER.pack_into(buffer, 0, MAGIC, length, checksum)
 
 
@@ -41,7 +40,7 @@ def frame_at(data: memoryview, position: int) -> Frame | None:
     end = start + length
     if magic != MAGIC or length > MAX_PAYLOAD_BYTES or end > len(data):
         return None
-    if crc32(data[start:end], crc32(_LENGTH.pack(length))) != checksum:
+    if crc32(data[start:end], length) != checksum:
         return None
     return Frame(start, end)
 
