@@ -31,7 +31,7 @@ from gateway.upkeep import Upkeep
 
 _Key = tuple[str, int]
 _Ends = dict[str, int]
-_IDLE_S = 0.02
+_IDLE_S = 0.05
 _STORE_EVERY_S = 0.2
 _REPORT_EVERY_S = 0.25
 _JUDGE_EVERY_S = 0.5

@@ -23,7 +23,7 @@ from gateway.shadow.runner import Runner
 from gateway.shadow.running import RunResult, expired, run_all
 from gateway.shadow.tasks import Task, sampling_key, shadow_record, task_of
 
-IDLE_WAIT_S = 0.02
+IDLE_WAIT_S = 0.05
 _SLICE = 1024
 _RETRY_AFTER_S = 1.0
 
