@@ -57,9 +57,8 @@ class LabelBooks(msgspec.Struct, frozen=True, kw_only=True):
     labelled_rows: int
 
 
-def state_counts(reader: ArchiveReader, source: Rows, scope: Scope) -> Counter[str]:
-    """How many rows of the registration `source` has, by their state."""
-    rows = compared_rows(source, scope, prediction_rows(source, scope))
+def state_counts(reader: ArchiveReader, rows: str) -> Counter[str]:
+    """How many of `rows` there are by state; they are SQL, those of `compared_rows`."""
     states = reader.table(f"SELECT state, count(*) AS rows FROM {rows} GROUP BY state").to_pylist()
     return Counter({found["state"]: found["rows"] for found in states})
 
@@ -74,7 +73,7 @@ def books(reader: ArchiveReader, scope: Scope) -> Books:
         WHERE p.epoch >= {scope.registration.opened_epoch}
             AND {"true" if until is None else f"p.epoch < {until}"}"""
     )
-    states = state_counts(reader, reader, scope)
+    states = state_counts(reader, compared_rows(reader, scope, prediction_rows(reader, scope)))
     return Books(journalled=journalled["rows"][0].as_py(), **states)
 
 

@@ -2,8 +2,8 @@
 """An excerpt of the archive: all that was ever written of some predictions, at two moments.
 
 Rules: the rows are held by the reader's connection until the next excerpt is taken; they are
-read once, and can then be seen as the archive was when it ended at any offsets. Inputs are
-left out: nothing that is counted asks for them.
+read once, and can then be seen as the archive was when it ended at any offsets. Only columns
+that something is counted by are held.
 """
 
 from __future__ import annotations
@@ -18,6 +18,22 @@ from gateway.archive.tables import ArchiveReader, Keep, every, overlaps, values
 Ends = Mapping[Dataset, Mapping[str, int]]
 #: A dataset of an endpoint; labels belong to none ("").
 Table = tuple[Dataset, str]
+
+#: The columns that are counted by; a tensor is one if it is an output.
+_COUNTED: Mapping[Dataset, tuple[str, ...]] = {
+    "predictions": (
+        "prediction_id", "row", "accepted_at", "occurred_at", "epoch", "served_digest",
+        "exclusion", "status", "entity", "latency_us", "source_writer", "source_end",
+    ),
+    "shadows": (
+        "prediction_id", "row", "registration", "digest", "status", "started_at", "latency_us",
+        "champion_alone_us", "challenger_alone_us", "source_writer", "source_end",
+    ),
+    "labels": (
+        "prediction_id", "row", "label_id", "label", "label_text", "observed_at", "received_at",
+        "source_writer", "source_end",
+    ),
+}  # fmt: skip
 
 
 class Excerpt:
@@ -89,7 +105,8 @@ def _new_rows(
 
 
 def _hold(reader: ArchiveReader, table: Table, keep: Keep) -> None:
-    columns = [quoted(n) for n in reader.types(*table) if not n.startswith("inputs.")]
+    outputs = [name for name in reader.types(*table) if name.startswith("outputs.")]
+    columns = [quoted(name) for name in (*_COUNTED[table[0]], *outputs)]
     reader.keep_as(
         _name(table),
         f"""SELECT {", ".join(columns)} FROM {reader.scan(*table, keep=keep)}

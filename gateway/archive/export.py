@@ -19,7 +19,7 @@ import pyarrow.compute as pc  # type: ignore[import-untyped]
 import pyarrow.csv as pa_csv  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
-from gateway.archive.inference import chunks, inference_table
+from gateway.archive.inference import InferenceTable, chunks, inference_table
 from gateway.archive.tables import ArchiveReader
 from gateway.core.registration import EventTime
 from gateway.errors import CorruptArchive
@@ -28,6 +28,7 @@ Format = Literal["parquet", "csv", "ndjson"]
 
 _FORMULA = r"^[=+\-@\t\r]"
 _BATCH_ROWS = 10_000
+_TABLE_ROWS = 65_536
 
 
 def export(
@@ -41,8 +42,20 @@ def export(
 ) -> None:
     """Write the endpoint's inference table to `sink`, which need not be seekable."""
     table = inference_table(reader, endpoint, maturity_us=maturity_us, event_time=event_time)
-    tables = (reader.table(query) for query in chunks(reader, table))
-    _WRITERS[form](tables, sink)
+    _WRITERS[form](_tables(reader, table), sink)
+
+
+def _tables(reader: ArchiveReader, table: InferenceTable) -> Iterator[pa.Table]:
+    """All rows, some at a time; at least one table, maybe empty, for its columns."""
+    is_first = True
+    for query in chunks(reader, table):
+        batches = reader.batches(query, rows=_TABLE_ROWS)
+        for batch in batches:
+            yield pa.Table.from_batches([batch])
+            is_first = False
+        if is_first:
+            yield batches.schema.empty_table()
+            is_first = False
 
 
 def _write_parquet(tables: Iterator[pa.Table], sink: BinaryIO) -> None:

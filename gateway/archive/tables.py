@@ -128,9 +128,9 @@ class ArchiveReader:
         """The rows of `query`."""
         return self._connection.sql(query).to_arrow_table()
 
-    def batches(self, query: str, *, rows: int) -> Iterable[pa.RecordBatch]:
+    def batches(self, query: str, *, rows: int) -> pa.RecordBatchReader:
         """The rows of `query`, some at a time."""
-        return self._connection.sql(query).to_arrow_reader(rows)  # type: ignore[no-any-return]
+        return self._connection.sql(query).to_arrow_reader(rows)
 
     def keep_as(self, name: str, query: str) -> None:
         """Hold the rows of `query` in a table of this connection until it is replaced."""

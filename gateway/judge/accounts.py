@@ -1,3 +1,4 @@
+# ruff: noqa: S608 - every name and text in this SQL goes through `quoted` or `literal`
 """Books, label books and label-free reports of everything that is open, kept up as rows come.
 
 Rules: what is said is of one moment of the archive and whole, or it is not said: while an
@@ -20,7 +21,7 @@ from gateway.archive.books import (
     prediction_endpoints,
     state_counts,
 )
-from gateway.archive.comparisons import STATES, Scope
+from gateway.archive.comparisons import STATES, Scope, compared_rows, prediction_rows
 from gateway.archive.excerpt import Table
 from gateway.archive.ledger import Account, Count, Ledger, advance
 from gateway.archive.manifest import Manifest
@@ -62,9 +63,10 @@ class Accounts:
 
     def _registration(self, scope: Scope) -> bool:
         registration, manifest = scope.registration, self._reader.manifest
+        # Runs before requests: what comes with both is then counted once, and not as pending.
         tables: list[Table] = [
-            ("predictions", registration.endpoint),
             ("shadows", registration.endpoint),
+            ("predictions", registration.endpoint),
         ]
         basis, name = registration.digest, _name(registration)
         account = self._ledger.account(name, basis=basis, covered=manifest.covered)
@@ -81,14 +83,15 @@ class Accounts:
     def _endpoint(self, endpoint: str, rollout: Rollout) -> bool:
         rules, manifest = rollout.rules, self._reader.manifest
         endpoints = sorted({endpoint, *prediction_endpoints(manifest)})
-        count = partial(
-            label_counts,
-            self._reader,
-            endpoint=endpoint,
-            endpoints=endpoints,
-            maturity_us=rules.maturity_s * _US_PER_S,
-            event_time=rules.event_time,
-        )
+
+        def count(source: Rows) -> Counter[str]:
+            if not self._has_rows(source, ("labels", "")):
+                return Counter()
+            return label_counts(
+                self._reader, source, endpoint, endpoints,
+                maturity_us=rules.maturity_s * _US_PER_S, event_time=rules.event_time,
+            )  # fmt: skip
+
         tables: list[Table] = [("labels", ""), *(("predictions", name) for name in endpoints)]
         # What retention takes away is no longer counted, and cannot be subtracted.
         basis = f"{rules.maturity_s} {rules.event_time} {manifest.let_go}"
@@ -102,13 +105,20 @@ class Accounts:
         return advance(self._reader, account, tables, count)
 
     def _counts_of(self, scope: Scope, source: Rows) -> Counter[str]:
-        states = state_counts(self._reader, source, scope)
+        if not self._has_rows(source, ("predictions", scope.registration.endpoint)):
+            return Counter()
+        rows = compared_rows(source, scope, prediction_rows(source, scope))
+        self._reader.keep_as("counted", f"SELECT * FROM {rows}")
+        states = state_counts(self._reader, "counted")
         counts = Counter({f"state.{state}": rows for state, rows in states.items()})
         try:
-            counts.update(label_free_counts(self._reader, source, scope))
+            counts.update(label_free_counts(self._reader, source, scope, "counted"))
         except InvalidSetting:
             counts["unreadable"] = 1
         return counts
+
+    def _has_rows(self, source: Rows, table: Table) -> bool:
+        return bool(self._reader.table(f"SELECT 1 FROM {source.scan(*table)} LIMIT 1").num_rows)
 
 
 def _journalled(manifest: Manifest, registration: Registration) -> int:

@@ -62,15 +62,16 @@ def label_free_report(reader: ArchiveReader, scope: Scope) -> LabelFreeReport:
 
     Raises InvalidSetting where the outputs cannot be read as the terms say.
     """
-    return report_of(label_free_counts(reader, reader, scope))
+    rows = compared_rows(reader, scope, prediction_rows(reader, scope))
+    return report_of(label_free_counts(reader, reader, scope, rows))
 
 
-def label_free_counts(reader: ArchiveReader, source: Rows, scope: Scope) -> Counter[str]:
+def label_free_counts(reader: ArchiveReader, source: Rows, scope: Scope, rows: str) -> Counter[str]:
     """What `source` says, in numbers that sum over parts that share no prediction id.
 
-    Raises InvalidSetting where the outputs cannot be read as the terms say.
+    `rows` are its `compared_rows`. Raises InvalidSetting where the outputs cannot be read as
+    the terms say.
     """
-    rows = compared_rows(source, scope, prediction_rows(source, scope))
     table = reader.table(
         f"""SELECT champion_status, challenger_status, champion_output, challenger_output
         FROM {rows} WHERE standing = 'wanted' AND state <> 'pending'"""
@@ -137,14 +138,16 @@ def _decisions(outputs: list[pa.ChunkedArray], terms: Terms) -> list[Floats]:
 def _timed(reader: ArchiveReader, source: Rows, scope: Scope) -> dict[str, Ints]:
     """The sampled requests by role, each once however often its frame was written."""
     registration = scope.registration
-    first = "(started_at, source_writer, source_end)"
+    first = "(s.started_at, s.source_writer, s.source_end)"
     table = reader.table(
-        f"""SELECT min_by(champion_alone_us, {first}) AS champion,
-            min_by(challenger_alone_us, {first}) AS challenger
-        FROM {source.scan("shadows", registration.endpoint)}
-        WHERE registration = {registration.number} AND row = 0
-            AND champion_alone_us IS NOT NULL
-        GROUP BY prediction_id"""
+        f"""SELECT min_by(s.champion_alone_us, {first}) AS champion,
+            min_by(s.challenger_alone_us, {first}) AS challenger
+        FROM {source.scan("shadows", registration.endpoint)} AS s
+        SEMI JOIN {source.scan("predictions", registration.endpoint)} AS p
+            ON p.prediction_id = s.prediction_id
+        WHERE s.registration = {registration.number} AND s.row = 0
+            AND s.champion_alone_us IS NOT NULL
+        GROUP BY s.prediction_id"""
     )
     return {role: table[role].to_numpy().astype(np.int64) for role in ("champion", "challenger")}
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from gateway.archive.tables import ArchiveReader
 from gateway.judge.label_free import Failures, LabelFreeReport, Latency, label_free_report
-from tests.archive.records import shadow
+from tests.archive.records import prediction, shadow
 from tests.archive.scenes import scope, terms
 from tests.judge.traffic import Frame, Row, answer_frames, write
 
@@ -54,6 +54,7 @@ def test_failures_stand_beside_how_often_each_was_asked(tmp_path: Path) -> None:
 def test_latencies_are_of_requests_that_both_ran_alone(tmp_path: Path) -> None:
     """Only sampled requests count, each once however often its frame was written."""
     frames = [
+        *(Frame("w1", end, prediction(one)) for end, one in enumerate("abcd", start=1)),
         Frame("s1", 1, shadow("a", champion_alone_us=10, challenger_alone_us=30)),
         Frame("s1", 2, shadow("b", champion_alone_us=20, challenger_alone_us=50)),
         Frame("s1", 3, shadow("b", champion_alone_us=20, challenger_alone_us=50)),
