@@ -22,7 +22,7 @@ from gateway.judge.controller import act
 from gateway.judge.operations import Operations
 from gateway.ports import ControlStore, Registration
 from gateway.runtimes.repository import ModelRepository
-from gateway.serving.clock import EventClock, read_clock
+from gateway.serving.clock import read_clock
 from gateway.settings import Settings
 from gateway.shadow.cursors import Cursor, Cursors
 from gateway.shadow.lane import Lane
@@ -151,21 +151,16 @@ class _Clock:
     def __init__(self, folder: Path, judge: ArchiveJudge) -> None:
         self._folder = folder
         self._judge = judge
-        self._by_labels: dict[str, EventClock] = {}
 
     def now_us(self, rollout: Rollout) -> int:
-        """Labels move the clock too, once they are joined to the predictions they are of."""
+        """Labels move the clock too, once they are joined to the predictions they are of.
+
+        No further than a prediction may move it: one label must not end every horizon.
+        """
         if rollout.rules.event_time != "client":
             return now_us()
-        endpoint = rollout.endpoint
-        if endpoint not in self._by_labels:
-            self._by_labels[endpoint] = EventClock(
-                self._folder / endpoint, writer_id="labels", tolerance_us=0
-            )
-        clock_us = read_clock(self._folder / endpoint)
-        if clock_us:
-            # No further than a prediction may move it: one label must not end every horizon.
-            furthest_us = clock_us + rollout.rules.clock_tolerance_s * 1_000_000
-            observed_us = self._judge.observed_until_us(endpoint)
-            self._by_labels[endpoint].advance(min(observed_us, furthest_us))
-        return max(clock_us, self._by_labels[endpoint].now_us)
+        clock_us = read_clock(self._folder / rollout.endpoint)
+        if not clock_us:
+            return clock_us
+        furthest_us = clock_us + rollout.rules.clock_tolerance_s * 1_000_000
+        return max(clock_us, min(self._judge.observed_until_us(rollout.endpoint), furthest_us))

@@ -167,10 +167,11 @@ class WorkerApp:
         """
         refusal: InvalidInput | None = None
         for endpoint, table in self._routes.tables.items():
-            if table.rules.event_time != "client":
-                return
             try:
-                self._clock_of(endpoint).check("observed_at", observed_at_us)
+                if table.rules.event_time == "client":
+                    self._clock_of(endpoint).check("observed_at", observed_at_us)
+                elif observed_at_us > now_us() + table.rules.clock_tolerance_s * 1_000_000:
+                    raise InvalidInput("observed_at", "the time lies in the future")
             except InvalidInput as error:
                 refusal = error
             else:

@@ -75,12 +75,17 @@ def canonical_json(value: object) -> bytes:
 
 
 def verify_decisions(
-    decisions: Sequence[Decision], head: str, *, rollouts: Mapping[int, str] | None = None
+    decisions: Sequence[Decision],
+    head: str,
+    *,
+    rollouts: Mapping[int, str] | None = None,
+    now_at: int | None = None,
 ) -> list[str]:
     """What is wrong with a log, oldest line first; empty when nothing is.
 
     `head` is the hash that the store holds for the endpoint; `rollouts` maps epochs to the
-    SHA-256 of each rollout as it is stored now, and is not compared if None.
+    SHA-256 of each rollout as it is stored now, and is not compared if None; `now_at` is the
+    epoch that the endpoint says it is at.
     """
     faults: list[str] = []
     previous, epoch = GENESIS, 0
@@ -89,6 +94,8 @@ def verify_decisions(
         if rollouts is not None and rollouts.get(line.epoch) != line.rollout_sha256:
             faults.append(f"the rollout of epoch {line.epoch} is not the one that was decided")
         previous, epoch = line.hash, line.epoch
+    if now_at is not None and epoch != now_at:
+        faults.append(f"the log ends at epoch {epoch}, but the endpoint is at epoch {now_at}")
     if previous != head:
         faults.append(f"the log ends at {previous[:12]}…, but the endpoint's head is {head[:12]}…")
     return faults

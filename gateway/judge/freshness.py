@@ -9,8 +9,12 @@ from gateway.ports import ControlStore
 _SILENT_AFTER_S = 60.0
 
 
-def require_fresh_evidence(store: ControlStore, *, now_us: int) -> None:
-    """Raise Refused where the Evaluator is silent, or answers went out without a record."""
+def require_fresh_evidence(store: ControlStore, *, since_us: int, now_us: int) -> None:
+    """Raise Refused where the Evaluator is silent, or answers went out without a record.
+
+    What a worker that was gone before `since_us`, the registration's beginning, left out is no
+    hole in its evidence.
+    """
     said = store.evaluator()
     silent_s = float("inf") if said is None else (now_us - said.at_us) / 1e6
     if abs(silent_s) > _SILENT_AFTER_S:
@@ -18,9 +22,9 @@ def require_fresh_evidence(store: ControlStore, *, now_us: int) -> None:
         raise Refused(
             f"the Evaluator {ago}, so the verdict may be stale; see that it runs (or use --force)"
         )
-    unrecorded = sum(report.unrecorded_rows for report in store.workers())
+    unrecorded = sum(r.unrecorded_rows for r in store.workers() if r.at_us >= since_us)
     if unrecorded:
         raise Refused(
             f"{unrecorded} rows were answered without a record, so the evidence has holes; "
-            "withdraw the challenger and challenge it again (or use --force)"
+            "restart the workers and challenge again (or use --force)"
         )

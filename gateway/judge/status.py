@@ -66,10 +66,11 @@ def endpoint_decisions(store: ControlStore, endpoint: str) -> Document:
     """The decision log, oldest first, and what a check of its hashes found wrong."""
     decisions = store.decisions(endpoint)
     head, rollouts = store.head(endpoint), store.rollout_digests(endpoint)
+    now_at = store.epochs()[endpoint]
     return {
         "endpoint": endpoint,
         "head": head,
-        "faults": verify_decisions(decisions, head, rollouts=rollouts),
+        "faults": verify_decisions(decisions, head, rollouts=rollouts, now_at=now_at),
         "decisions": msgspec.to_builtins(decisions),
     }
 

@@ -39,6 +39,9 @@ class Routed:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
+        if scope["type"] != "http":
+            await send({"type": "websocket.close"})
+            return
         path: str = scope["path"]
         if path.startswith("/v2"):
             await self._inference(scope, receive, send)

@@ -22,6 +22,7 @@ from anyio.to_thread import run_sync
 from gateway.archive.label_index import LabelIndex
 from gateway.core.names import is_prediction_id
 from gateway.core.records import LabelRow, LabelsRecord, Scalar
+from gateway.core.times import require_time
 from gateway.errors import AuditionError, InvalidInput
 from gateway.journal.writer import JournalWriter
 from gateway.protocols.asgi import (
@@ -206,7 +207,7 @@ def _moment(text: str) -> int:
         raise InvalidInput(
             "observed_at", "send RFC 3339 with an offset, such as 2013-04-01T12:00:00Z"
         )
-    return (moment - _EPOCH) // _MICROSECOND
+    return require_time("observed_at", (moment - _EPOCH) // _MICROSECOND)
 
 
 def _label_id(found: _LabelIn, label: float | str, observed_at_us: int | None) -> str:

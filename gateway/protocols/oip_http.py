@@ -12,7 +12,7 @@ from typing import Any
 
 from gateway.core.names import require_name
 from gateway.core.tensors import TensorSpec
-from gateway.errors import AuditionError, UnknownEndpoint, UnknownVersion
+from gateway.errors import AuditionError, Forbidden, UnknownEndpoint, UnknownVersion
 from gateway.protocols.asgi import (
     ClientGone,
     Headers,
@@ -92,7 +92,13 @@ class InferenceApp:
         if match is None:
             raise UnknownEndpoint(f"there is nothing at {path[:200]}")
         endpoint, version, verb = match.groups()
-        self._authorise(headers, "infer", endpoint)
+        try:
+            self._authorise(headers, "infer", endpoint)
+        except Forbidden:
+            # Who may pin a version may also be told that it is not there.
+            if version is None:
+                raise
+            self._authorise(headers, "operate", endpoint)
         table = self._table(endpoint)
         if version is not None and version not in table.versions:
             require_name("version", version)

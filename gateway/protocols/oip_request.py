@@ -151,7 +151,7 @@ _AT_BYTE = re.compile(r"\(byte (\d+)\)")
 def _malformed(message: str, text: bytes) -> InvalidInput:
     literal = _non_number(message, text)
     if literal is None:
-        return InvalidInput("body", message[:1].lower() + message[1:])
+        return InvalidInput("body", message.replace("JSON is", "the JSON is", 1))
     advice = "is no JSON number; send null if the input is declared allow_missing"
     word = literal.group().decode()
     try:

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from gateway.core.records import Scalar
+from gateway.core.times import require_time
 from gateway.errors import InvalidInput
 
 MAX_TEXT_LENGTH = 256
@@ -60,7 +61,9 @@ def _moment(field: str, value: Any) -> int | None:
     if moment is None or moment.tzinfo is None:
         raise InvalidInput(field, "send RFC 3339 with an offset, such as 2013-04-01T05:15:00Z")
     since = moment - _EPOCH
-    return (since.days * _DAY_S + since.seconds) * _SECOND_US + since.microseconds
+    return require_time(
+        field, (since.days * _DAY_S + since.seconds) * _SECOND_US + since.microseconds
+    )
 
 
 def _text(field: str, value: Any) -> str | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import mmap
 import struct
+import time
 from pathlib import Path
 from threading import Lock
 
@@ -40,10 +41,13 @@ class EventClock:
 
     def check(self, field: str, time_us: int) -> None:
         """Raise InvalidInput for a time too far ahead; the clock stays where it is."""
-        if time_us <= self.now_us + self._tolerance_us:
+        # Nothing has happened in the future, so this machine's time bounds the first time that is
+        # sent, and every other. Without that one request could end every horizon.
+        wall_us = time.time_ns() // 1000
+        if time_us <= min(self.now_us or wall_us, wall_us) + self._tolerance_us:
             return
         self.advance(read_clock(self._folder))
-        if self.now_us and time_us > self.now_us + self._tolerance_us:
+        if time_us > min(self.now_us or wall_us, wall_us) + self._tolerance_us:
             raise InvalidInput(
                 field,
                 f"the time is more than {self._tolerance_us // 1_000_000} s ahead of the "

@@ -138,7 +138,8 @@ class SqlStore:
         query = select(table).where(table.c.endpoint == endpoint).order_by(table.c.epoch)
         with self._reading() as connection:
             statements.head(connection, endpoint)
-            return [from_row(Decision, row) for row in connection.execute(query)]
+            rows = connection.execute(query).all()
+        return [from_row(Decision, row) for row in rows]
 
     def head(self, endpoint: str) -> str:
         """The hash of the newest decision."""
@@ -216,8 +217,11 @@ class SqlStore:
             return self._changes.read()
 
     def _all(self, kind: type[_S], query: Select[Any]) -> list[_S]:
+        # All rows are read before one is decoded: an error in between would keep the statement,
+        # and with it this connection's view of the database, open.
         with self._reading() as connection:
-            return [from_row(kind, row) for row in connection.execute(query)]
+            rows = connection.execute(query).all()
+        return [from_row(kind, row) for row in rows]
 
     def _replace(self, table: Table, key: dict[str, Any], row: dict[str, Any]) -> None:
         with self._writing() as connection:

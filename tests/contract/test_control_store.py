@@ -451,3 +451,18 @@ def test_a_locked_store_is_unavailable_for_writers_and_readable(
         connection.execute(text("ROLLBACK"))
     engine.dispose()
     impatient.close()
+
+
+def test_a_row_that_cannot_be_read_keeps_no_old_view(store: SqlStore, url: str) -> None:
+    """The error of one reader must not hold its connection at the state of that moment."""
+    _add(store, "2")
+    other = open_store(url)
+    with other._writing() as connection:
+        connection.exec_driver_sql("UPDATE epochs SET command = 'x]' WHERE epoch = 2")
+    with pytest.raises(msgspec.DecodeError) as kept:
+        store.decisions("demo")
+    with other._writing() as connection:
+        connection.exec_driver_sql("UPDATE endpoints SET epoch = 7")
+    assert kept.value is not None
+    assert store.epochs() == {"demo": 7}
+    other.close()

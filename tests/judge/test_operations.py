@@ -482,6 +482,20 @@ def test_a_promotion_on_stale_evidence_is_refused(desk: Desk) -> None:
     desk.operations.promote("demo", "2", intent=desk.intent(), is_forced=True)
 
 
+def test_what_went_unrecorded_before_the_challenge_is_no_hole(desk: Desk) -> None:
+    """A worker that was gone by then cannot have answered what is judged."""
+    epochs: dict[str, int] = {}
+    desk.store.report_worker(
+        WorkerReport(OTHER, 1, "h", desk.now_us, epochs, {}, unrecorded_rows=7)
+    )
+    desk.now_us += 1
+    desk.challenge("2")
+    desk.report(epoch=desk.rollout().epoch)
+    desk.say(1, "PROMOTE")
+    desk.operations.promote("demo", "2", intent=desk.intent())
+    assert desk.rollout().champion == "2"
+
+
 def test_a_promotion_is_refused_while_answers_went_unrecorded(desk: Desk) -> None:
     """Rows that were answered without a record are holes in the evidence."""
     desk.challenge("2")

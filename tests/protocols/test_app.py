@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -29,6 +30,7 @@ class Site:
             authorise_metrics=self._authorise,
             is_ready=lambda: self.ready,
         )
+        self.routed = routed
         self._client = AsgiClient(routed)
 
     async def _admin(self, scope: Any, receive: Any, send: Any) -> None:
@@ -126,3 +128,18 @@ def test_the_hosts_own_application_refuses_pickles_too() -> None:
     client = AsgiClient(without_pickles(_named("host")))
     assert client.request("POST", "/anything", headers=PICKLE).status_code == 415
     assert client.request("POST", "/anything").json() == {"by": "host"}
+
+
+def test_a_web_socket_is_turned_away() -> None:
+    """There is none here, and a handshake is no fault that fills the log."""
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> Any:
+        return {"type": "websocket.connect"}
+
+    scope = {"type": "websocket", "path": "/v2/models/demo/infer", "headers": []}
+    asyncio.run(Site().routed(scope, receive, send))
+    assert sent == [{"type": "websocket.close"}]

@@ -218,11 +218,14 @@ def test_numbers_and_texts_that_are_none_are_bad_rows(desk: Desk, raw: bytes) ->
     assert (answer.json()["accepted"], answer.json()["invalid"]) == (1, 1), answer.text
 
 
-def test_an_early_time_is_a_time(desk: Desk) -> None:
-    """Before 1970 and at the beginning of the calendar, with an offset that leaves it."""
-    times = ["1969-12-31T23:59:59Z", "0001-01-01T00:00:00+10:00"]
-    assert desk.take(*(_label(n, observed_at=at) for n, at in enumerate(times))) == (2, 0, 0)
-    assert desk.rows()[0].observed_at_us == -1_000_000
+def test_a_time_that_no_export_could_hold_is_a_bad_row(desk: Desk) -> None:
+    """Before 1970, at the beginning of the calendar and past its end, offsets included."""
+    times = [
+        "1969-12-31T23:59:59Z",
+        "0001-01-01T00:00:00+10:00",
+        "9999-12-31T23:59:59-14:00",
+    ]
+    assert desk.take(*(_label(n, observed_at=at) for n, at in enumerate(times))) == (0, 0, 3)
 
 
 @pytest.mark.parametrize(

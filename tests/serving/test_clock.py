@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,20 @@ def test_a_time_a_day_ahead_is_the_last_that_is_admitted(tmp_path: Path) -> None
     assert read_clock(tmp_path) == NOON_US
     clock.admit("t", NOON_US + DAY_US)
     assert read_clock(tmp_path) == NOON_US + DAY_US
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_no_time_lies_in_the_future(tmp_path: Path, *, begun: bool) -> None:
+    """Not even the first: it would be the clock, and every horizon would have passed."""
+    now_us = time.time_ns() // 1000
+    clock = _clock(tmp_path, "a")
+    if begun:
+        clock.admit("t", now_us)
+    with pytest.raises(InvalidInput, match="ahead of the endpoint's clock"):
+        clock.admit("parameters.occurred_at", now_us + DAY_US + 60_000_000)
+    clock.admit("t", now_us + DAY_US)
+    with pytest.raises(InvalidInput):
+        clock.admit("t", now_us + 2 * DAY_US)
 
 
 def test_checking_a_time_moves_no_clock(tmp_path: Path) -> None:
