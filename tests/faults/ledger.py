@@ -9,12 +9,13 @@ from typing import Any
 import msgspec
 import psutil
 
-from gateway.archive.books import Books
+from gateway.archive.books import Books, books
+from gateway.archive.comparisons import Scope
 from gateway.archive.tables import ArchiveReader
 from gateway.core.records import PredictionRecord, ShadowRecord
 from gateway.journal.inspect import stats
 from gateway.journal.reader import Damage, JournalTail, end_offset, live_writers, writer_ids
-from gateway.judge.archive_judge import ArchiveJudge
+from gateway.ports import Registration
 from gateway.stores.sql import open_store
 from tests.serving_process import ServingProcess
 
@@ -50,9 +51,19 @@ class Ledger:
         return sum(one.accepted_rows for one in stats(self.state / "journal"))
 
     def books(self, endpoint: str) -> dict[str, Books]:
-        """The books of every registration, by version."""
-        judge = ArchiveJudge(self.state / "archive", self.store)
-        return {one.version: judge.books(one) for one in self.store.registrations(endpoint)}
+        """The books of every registration, by version, counted anew from the archive."""
+        with ArchiveReader(self.state / "archive") as reader:
+            return {
+                one.version: books(reader, self._scope(one))
+                for one in self.store.registrations(endpoint)
+            }
+
+    def _scope(self, registration: Registration) -> Scope:
+        endpoint = registration.endpoint
+        until = registration.closed_epoch or self.store.rollout(endpoint).epoch + 1
+        epochs = range(registration.opened_epoch, until)
+        rollouts = {epoch: self.store.rollout(endpoint, epoch=epoch) for epoch in epochs}
+        return Scope(registration=registration, rollouts=rollouts)
 
     def compared(self, endpoint: str, *, by: Sequence[str] = ("version",)) -> dict[Any, int]:
         """Archived rows of distinct shadow runs."""
