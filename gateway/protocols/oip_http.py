@@ -96,7 +96,7 @@ class InferenceApp:
             self._authorise(headers, "infer", endpoint)
         except Forbidden:
             # Who may pin a version may also be told that it is not there.
-            if version is None:
+            if version is None or verb != "infer":
                 raise
             self._authorise(headers, "operate", endpoint)
         table = self._table(endpoint)
