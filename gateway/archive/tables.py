@@ -49,6 +49,8 @@ class ArchiveReader:
         self._folder = folder
         self._manifest = manifests.load(folder)
         self._types: dict[tuple[Dataset, str], dict[str, str]] = {}
+        #: Of tables that are held from one pass to the next, how far they have come.
+        self.kept_upto: dict[str, int] = {}
         self._connection = duckdb.connect(
             ":memory:",
             config={
@@ -135,6 +137,10 @@ class ArchiveReader:
     def keep_as(self, name: str, query: str) -> None:
         """Hold the rows of `query` in a table of this connection until it is replaced."""
         self._connection.execute(f"CREATE OR REPLACE TEMP TABLE {quoted(name)} AS {query}")
+
+    def keep_more(self, name: str, query: str) -> None:
+        """Add the rows of `query` to a table that is held."""
+        self._connection.execute(f"INSERT INTO {quoted(name)} {query}")
 
 
 def overlaps(ids: tuple[str, str]) -> Keep:

@@ -8,7 +8,7 @@ comes later can move it stands in passes.py.
 from __future__ import annotations
 
 from gateway.archive.comparisons import Scope, compared_rows, prediction_rows
-from gateway.archive.manifest import ArchiveFile
+from gateway.archive.schema import quoted
 from gateway.archive.tables import ArchiveReader, Keep
 from gateway.judge.evidence_state import LateRange
 from gateway.judge.lateness import is_late
@@ -29,13 +29,21 @@ def keep_windows(
     after_us, upto_us = span.windows_after_us, span.upto_us
     recent = rows(after_us, upto_us, at_times(scope, after_us, upto_us))
     reader.keep_as("recent", f"SELECT entity, min(event_us) AS start FROM {recent} GROUP BY entity")
-    earlier, same = at_times(scope, BEGINNING_US, after_us), _same_entities(reader)
-    before = rows(BEGINNING_US, after_us, lambda file: earlier(file) and same(file))
+    known = _name(scope)
+    until_us = reader.kept_upto.get(known, BEGINNING_US)
+    if until_us > after_us or known not in reader.kept_upto:
+        reader.keep_as(known, "SELECT NULL::VARCHAR AS entity WHERE false")
+        until_us = BEGINNING_US
+    more = rows(until_us, after_us, at_times(scope, until_us, after_us))
+    reader.keep_more(
+        known,
+        f"SELECT DISTINCT entity FROM {more} AS m ANTI JOIN {quoted(known)} USING (entity)",
+    )
+    reader.kept_upto[known] = after_us
     reader.keep_as(
         "windows",
-        f"""SELECT entity, CASE WHEN entity IN (
-                SELECT entity FROM {before} SEMI JOIN recent USING (entity)
-            ) THEN NULL ELSE start END AS start FROM recent""",
+        f"""SELECT entity, CASE WHEN entity IN (SELECT entity FROM {quoted(known)})
+            THEN NULL ELSE start END AS start FROM recent""",
     )
 
 
@@ -66,18 +74,11 @@ def rows_in_windows(
     return compared_rows(reader, scope, "included", of_ids("included", reader))
 
 
-def _same_entities(reader: ArchiveReader) -> Keep:
-    """Keep files that may hold an entity seen lately."""
-    (found,) = reader.table(
-        "SELECT min(entity) AS least, max(entity) AS greatest FROM recent"
-    ).to_pylist()
+def _name(scope: Scope) -> str:
+    """The table of the entities that a registration has seen before, by a name of its own.
 
-    def keep(file: ArchiveFile) -> bool:
-        return (
-            file.entities is not None
-            and found["least"] is not None
-            and file.entities[0] <= found["greatest"]
-            and file.entities[1] >= found["least"]
-        )
-
-    return keep
+    It only grows from one pass to the next. Of the times that it covers no row can follow that
+    is not late, and late rows open no window.
+    """
+    registration = scope.registration
+    return f"known {registration.endpoint}/{registration.number} {registration.digest}"

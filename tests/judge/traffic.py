@@ -117,17 +117,26 @@ def write(folder: Path, frames: Iterable[Frame], *, flush_every: int = 10**9) ->
 def judge(folder: Path, opened: Registration, previous: Checkpoint | None, one: Pass) -> Checkpoint:
     """A pass by a judge that was just started."""
     with ArchiveReader(folder) as reader:
-        return evaluate(
-            reader, opened, rollouts(opened), previous,
-            cut_us=one.cut_s * S, covered=one.covered, at_us=0,
-        )  # fmt: skip
+        return _look(reader, opened, previous, one)
+
+
+def _look(
+    reader: ArchiveReader, opened: Registration, previous: Checkpoint | None, one: Pass
+) -> Checkpoint:
+    return evaluate(
+        reader, opened, rollouts(opened), previous,
+        cut_us=one.cut_s * S, covered=one.covered, at_us=0,
+    )  # fmt: skip
 
 
 def judged(folder: Path, opened: Registration, passes: Iterable[Pass]) -> EvidenceState:
-    """The state after these passes."""
+    """The state after these passes, by judges just started and by one that lives on alike."""
     checkpoint = None
-    for one in passes:
-        checkpoint = judge(folder, opened, checkpoint, one)
+    with ArchiveReader(folder) as living:
+        for one in passes:
+            again = _look(living, opened, checkpoint, one)
+            checkpoint = judge(folder, opened, checkpoint, one)
+            assert bytes(again.evidence) == bytes(checkpoint.evidence)
     return state_of(checkpoint)
 
 
