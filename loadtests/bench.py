@@ -23,7 +23,7 @@ from typing import Any
 
 from rich.console import Console
 
-from loadtests import bench_codec, bench_labels, bench_statistics
+from loadtests import bench_archive, bench_codec, bench_labels, bench_statistics
 from loadtests.bench_figures import Figure, given_figure, serving_figures, show
 from loadtests.bench_flights import flights_figures
 from loadtests.bench_gateway import Operator, gateway_target
@@ -49,8 +49,9 @@ def main() -> None:
         console.print("the flights models, and what is measured without a server …")
         figures = [*serving_figures(turns), *flights_figures(folder)]
     labels = bench_labels.figures(100_000 if options.quick else bench_labels.ROWS)
+    archive = bench_archive.figures(100_000 if options.quick else bench_archive.ROWS)
     alone = [*bench_statistics.figures(), *bench_codec.figures()]
-    figures += map(given_figure, [*labels, *alone])
+    figures += map(given_figure, [*labels, *archive, *alone])
     show(console, figures, turns)
     if options.json is not None:
         options.json.write_text(json.dumps(_document(figures, turns), indent=2) + "\n")
