@@ -121,14 +121,15 @@ def test_a_terminal_sees_rows_and_bytes(
     assert "rows" not in shown.out
 
 
-def test_a_time_before_the_first_year_is_no_failure(
+def test_a_time_that_no_export_could_hold_is_a_refused_row(
     here: Run, gateway: Gateway, label_key: None, tmp_path: Path
 ) -> None:
-    """In UTC it has no calendar date, and it is a time all the same."""
+    """In UTC it has no calendar date; the row is named, and the command says so."""
     file = tmp_path / "labels.ndjson"
     write_ndjson(file, [label(1, observed_at="0001-01-01T00:00:00+14:00")])
     ended = here("labels", "import", str(file))
-    assert ended.code == 0, ended.err
+    assert ended.code == 1
+    assert "observed_at: send a time between 1970 and 9998" in ended.out + ended.err
 
 
 WITHOUT_SENSE = {
