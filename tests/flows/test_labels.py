@@ -56,7 +56,8 @@ def books(gateway: ServingProcess, is_right: Callable[[Document], bool]) -> Docu
     """The endpoint's label books, once they say what is claimed."""
 
     def read() -> Document | None:
-        found = gateway.status(LABELLED)["evaluator"]["labels"]
+        evaluator = gateway.status(LABELLED)["evaluator"] or {}  # None before its first word
+        found = evaluator.get("labels")
         return found if found and is_right(found) else None
 
     return eventually(read, within_s=30)
