@@ -147,24 +147,36 @@ def test_a_run_past_its_time_limit_is_on_record(make_scene: MakeScene) -> None:
 
 
 def test_overload_is_on_record_and_never_judged(make_scene: MakeScene) -> None:
-    """More runs than threads and room: the rest is turned away at once and excluded."""
-    rules = EndpointRules(time_limit_ms=200)
+    """No thread in time and no room to wait: turned away, excluded, and told so at once."""
     scene = make_scene(
-        {"1": models.loop_while_positive()}, rules, is_inline=False, threads=1, waiting=1
+        {"1": models.loop_while_positive()},
+        EndpointRules(time_limit_ms=50),
+        is_inline=False,
+        threads=1,
+        waiting=1,
     )
+    fed = {"x": np.ones((1, 3), np.float32)}
 
     async def flood() -> list[Any]:
-        fed = {"x": np.ones((1, 3), np.float32)}
-        runs = [
-            scene.dataplane.answer(scene.dataplane.open(scene.table, call()), fed) for _ in range(4)
+        # Holds the only thread until long after the others have given up.
+        served = scene.table.versions["1"]
+        holder = asyncio.ensure_future(scene.runs.run_threaded(served, fed, time_limit_ms=3000))
+        await asyncio.sleep(0)
+        asked = [
+            scene.dataplane.answer(scene.dataplane.open(scene.table, call()), fed) for _ in range(3)
         ]
-        return await asyncio.gather(*runs, return_exceptions=True)
+        ends = await asyncio.gather(*asked, return_exceptions=True)
+        await asyncio.wait((holder,))
+        assert isinstance(holder.exception(), ModelTimedOut)
+        return ends
 
-    ends = Counter(type(error) for error in asyncio.run(flood()))
-    # One ran into its limit, one waited for it in vain, two found no room.
-    assert ends == {ModelTimedOut: 1, Overloaded: 3}
+    ends = asyncio.run(flood())
+    assert [type(end) for end in ends] == [Overloaded] * 3
+    waited, *turned_away = [str(end) for end in ends]
+    assert "no run could begin within the time limit" in waited
+    assert all("too many runs are waiting" in told for told in turned_away)
     statuses = Counter((record.status, record.exclusion) for record in scene.records())
-    assert statuses == {("timed_out", ""): 1, ("overloaded", "overload"): 3}
+    assert statuses == {("overloaded", "overload"): 3}
 
 
 def test_a_pinned_version_answers_and_is_never_judged(make_scene: MakeScene) -> None:
