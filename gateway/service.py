@@ -16,6 +16,10 @@ from _bentoml_sdk import Service
 
 from gateway.settings import load_settings
 
+# In a container BentoML leaves a dead worker dead: the rest would go on at a fraction of the
+# capacity, with `/readyz` at 200, and an Evaluator would be missed by nobody.
+os.environ.pop("BENTOML_CONTAINERIZED", None)
+
 # No route of ours reads pickles; nobody else in this process shall either.
 ALL_SERDE.pop("application/vnd.bentoml+pickle", None)
 

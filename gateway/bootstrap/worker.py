@@ -7,6 +7,7 @@ import gc
 import os
 import secrets
 import socket
+from contextlib import ExitStack
 from pathlib import Path
 
 from gateway.archive.label_index import LabelIndex
@@ -37,6 +38,7 @@ from gateway.serving.trace import Tracer
 from gateway.serving.watch import Watch
 from gateway.settings import Settings
 from gateway.stores.sql import open_store
+from gateway.telemetry.dead_processes import merge_dead, multiprocess_folder, unmerged
 from gateway.telemetry.prometheus import MetricsSink, show_epoch
 
 _EXPORT_WAITS_S = 30.0
@@ -75,7 +77,7 @@ class WorkerApp:
             inference=self._inference_app(access),
             labels=self._labels_app(settings, access),
             admin=self._admin_app(settings, repository, authenticator),
-            metrics=host_app,
+            metrics=_scraped(host_app),
             authorise_metrics=access.metrics,
             is_ready=self.is_ready,
         )
@@ -97,6 +99,9 @@ class WorkerApp:
         return bool(self._routes.tables) and self._journal.is_writable()
 
     def _start(self) -> None:
+        folder = multiprocess_folder()
+        if folder is not None:
+            merge_dead(folder)
         self._watch.step()
         self._following = asyncio.get_running_loop().create_task(self._watch.run())
         # The heap of imports is large and lives for ever: a full collection over it was the
@@ -158,6 +163,20 @@ class WorkerApp:
             upload_folder=settings.state / "uploads", model_bytes=settings.max_model_bytes
         )
         return build_admin(operations, authenticator.identify, exports, limits=limits)
+
+
+def _scraped(host_app: Application) -> Application:
+    """The host's `/metrics`, while no file of a dead process is being merged."""
+    folder = multiprocess_folder()
+    if folder is None:
+        return host_app
+
+    async def metrics(scope: Scope, receive: Receive, send: Send) -> None:
+        with ExitStack() as stack:
+            await asyncio.to_thread(stack.enter_context, unmerged(folder))
+            await host_app(scope, receive, send)
+
+    return metrics
 
 
 async def _archived_now(store: ControlStore, journals: Path) -> None:

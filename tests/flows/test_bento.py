@@ -7,11 +7,14 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.serving_process import (
     ServingProcess,
     environment,
+    eventually,
     free_port,
     new_admin_key,
     started,
@@ -62,6 +65,8 @@ def packed(home: Path) -> Iterator[ServingProcess]:
         "AUDITION_MODELS": str(home / "models"),
         "AUDITION_ADMIN_KEY": new_admin_key(),
         "AUDITION_WORKERS": "2",
+        # As in an image that `bentoml containerize` made.
+        "BENTOML_CONTAINERIZED": "true",
     }
     command += ["--host", "127.0.0.1", "--port", str(port)]
     server = started(ServingProcess(home, command, port=port, env=env))
@@ -95,3 +100,41 @@ def test_a_served_bento_answers_like_the_gateway(packed: ServingProcess) -> None
 def test_a_served_bento_keeps_its_state_to_itself(packed: ServingProcess) -> None:
     """As under `audition serve`: no other account of the machine can look in."""
     assert packed.state.stat().st_mode & 0o077 == 0
+
+
+def test_a_worker_that_dies_in_a_container_is_replaced(packed: ServingProcess) -> None:
+    """And what it had counted stays counted, in a file that is nobody's any more."""
+    with packed.http("infer") as http:
+        for _ in range(20):
+            http.post(f"/v2/models/{ENDPOINT}/infer", json=BODY).raise_for_status()
+    answered = eventually(lambda: _answered(packed) if _answered(packed) >= 20 else None)
+    workers = _workers(packed)
+    victim = workers.pop()
+    victim.kill()
+    eventually(lambda: len(_workers(packed)) == 2 and victim not in _workers(packed), within_s=60)
+    metrics = packed.state.parent / "home" / "prometheus_multiproc_dir"
+    eventually(lambda: not list(metrics.glob(f"*_{victim.pid}.db")), within_s=60)
+    assert _answered(packed) >= answered
+
+
+def _workers(server: ServingProcess) -> list[psutil.Process]:
+    return [one for one in server.descendants() if _is_worker(one)]
+
+
+def _is_worker(process: psutil.Process) -> bool:
+    try:
+        command = process.cmdline()
+    except psutil.NoSuchProcess:
+        return False
+    return "_bentoml_impl.worker.service" in command and "Gateway" in command
+
+
+def _answered(server: ServingProcess) -> float:
+    with server.http("view") as http:
+        page = http.get("/metrics").raise_for_status().text
+    return sum(
+        sample.value
+        for family in text_string_to_metric_families(page)
+        for sample in family.samples
+        if sample.name == "audition_requests_total" and sample.labels["endpoint"] == ENDPOINT
+    )
