@@ -1,5 +1,5 @@
 # `make demo` and `make test` are all a newcomer needs; CI runs the same commands.
-.PHONY: setup demo test check bench lock
+.PHONY: setup demo test check bench peers lock
 
 PYTHON ?= $(shell command -v python3.11 || echo python3)
 BIN := .venv/bin
@@ -27,6 +27,13 @@ check: setup  ## format, lint, types, import contracts
 bench: setup  ## every figure, with its bar
 	$(BIN)/python -m loadtests.bench
 
+peers: setup  ## the same model in other servers; downloads each of them once
+	$(BIN)/python -m loadtests.peers
+
 lock:  ## pin every dependency by hash; needs uv
 	uv pip compile pyproject.toml --extra dev --generate-hashes --no-emit-index-url \
 		--no-header --python-version 3.11 --upgrade --output-file requirements.lock
+	for lock in loadtests/peers/locks/*.in; do \
+		uv pip compile $$lock --generate-hashes --no-emit-index-url --no-header --no-annotate \
+			--python-version 3.11 --upgrade --output-file $${lock%.in}.lock || exit 1; \
+	done

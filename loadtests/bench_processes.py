@@ -69,6 +69,15 @@ class Running:
         roots = [p for p in tree(self.pid) if self.target.beside in _command_line(p)]
         return sum(_cpu_us(p, reaped=p in roots) for root in roots for p in tree(root))
 
+    def whole_cpu_us(self) -> float:
+        """CPU that every process of the server has used so far."""
+        return sum(_cpu_us(p, reaped=True) for p in tree(self.pid))
+
+    def whole_pss_mb(self) -> float:
+        """Memory of every process of the server, MB of 10^6 bytes; a page that several share
+        counts in parts."""
+        return sum(_pss_mb(p) for p in tree(self.pid))
+
     def worker_rss_mb(self) -> float:
         """Resident memory of the worker, MB of 10^6 bytes."""
         pages = int(Path(f"/proc/{self.worker_pid()}/statm").read_text().split()[1])
@@ -131,6 +140,14 @@ def _cpu_us(pid: int, *, reaped: bool = False) -> float:
     except (FileNotFoundError, ProcessLookupError):
         return 0.0
     return sum(map(int, fields[11 : 15 if reaped else 13])) * _TICK_US
+
+
+def _pss_mb(pid: int) -> float:
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) * 1024 / 1e6
 
 
 def _free_port() -> int:
