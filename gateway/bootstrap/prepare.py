@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import sys
-from collections.abc import Collection, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -38,10 +37,15 @@ def prepare(settings: Settings) -> None:
     store = open_store(settings.store_url)
     _ensure_admin_key(store, settings)
     repository = ModelRepository(settings.models)
-    for endpoint in repository.endpoints():
-        path = repository.endpoint_file(endpoint)
-        file = load_endpoint_file(path) if path.exists() else EndpointFile()
-        _bring_up(store, repository, endpoint, file)
+    files = {name: _endpoint_file(repository, name) for name in repository.endpoints()}
+    fresh = _inspect_new(store, repository, list(files))
+    for endpoint, file in files.items():
+        _bring_up(store, repository, endpoint, file, fresh[endpoint])
+
+
+def _endpoint_file(repository: ModelRepository, endpoint: str) -> EndpointFile:
+    path = repository.endpoint_file(endpoint)
+    return load_endpoint_file(path) if path.exists() else EndpointFile()
 
 
 def _ensure_admin_key(store: ControlStore, settings: Settings) -> None:
@@ -68,13 +72,16 @@ def _ensure_admin_key(store: ControlStore, settings: Settings) -> None:
 
 
 def _bring_up(
-    store: ControlStore, repository: ModelRepository, endpoint: str, file: EndpointFile
+    store: ControlStore,
+    repository: ModelRepository,
+    endpoint: str,
+    file: EndpointFile,
+    found: Mapping[str, VersionFacts],
 ) -> None:
     """Everything is looked at before anything is written."""
     path, rules = repository.endpoint_file(endpoint), file.rules()
     is_new = endpoint not in store.endpoints()
     champion = _first_champion(repository, endpoint, file) if is_new else ""
-    found = _inspect_new(repository, endpoint, {} if is_new else store.rollout(endpoint).versions)
     if is_new:
         facts = found.get(champion) or repository.facts(endpoint, champion)
         salt = secrets.token_hex(16)
@@ -93,21 +100,21 @@ def _bring_up(
 
 
 def _inspect_new(
-    repository: ModelRepository, endpoint: str, known: Collection[str]
-) -> dict[str, VersionFacts]:
-    """The versions that nobody knows yet; a bad file of one must stop nobody."""
-
-    def inspect(version: str) -> VersionFacts | None:
-        try:
-            return repository.facts(endpoint, version)
-        except InvalidModel as error:
-            sys.stderr.write(f"Version {version} of endpoint {endpoint} is left out: {error}\n")
-            return None
-
-    fresh = [version for version in repository.versions(endpoint) if version not in known]
-    # Each is inspected in a child of its own, and starting those is most of the time.
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return {facts.version: facts for facts in pool.map(inspect, fresh) if facts is not None}
+    store: ControlStore, repository: ModelRepository, endpoints: Sequence[str]
+) -> dict[str, dict[str, VersionFacts]]:
+    """Per endpoint, the versions that nobody knows yet; a bad file of one must stop nobody."""
+    served = store.endpoints()
+    fresh = []
+    for endpoint in endpoints:
+        known = store.rollout(endpoint).versions if endpoint in served else {}
+        fresh += [(endpoint, v) for v in repository.versions(endpoint) if v not in known]
+    found: dict[str, dict[str, VersionFacts]] = {endpoint: {} for endpoint in endpoints}
+    for (endpoint, version), facts in zip(fresh, repository.facts_of_many(fresh), strict=True):
+        if isinstance(facts, InvalidModel):
+            sys.stderr.write(f"Version {version} of endpoint {endpoint} is left out: {facts}\n")
+        else:
+            found[endpoint][version] = facts
+    return found
 
 
 def _first_champion(repository: ModelRepository, endpoint: str, file: EndpointFile) -> str:

@@ -6,7 +6,6 @@ import gzip
 import os
 import random
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import pytest
 
 from gateway.core.tensors import TensorSpec
 from gateway.errors import InvalidModel
-from gateway.runtimes.inspection import Inspection, facts_of, inspect_file
+from gateway.runtimes.inspection import Inspection, facts_of, inspect_file, inspect_files
 from tests import models
 
 Write = Callable[[bytes], Path]
@@ -34,18 +33,13 @@ def write(tmp_path: Path) -> Write:
 
 
 def _refusals(tmp_path: Path, contents: dict[str, bytes], *, deadline_s: float) -> dict[str, str]:
-    """Why each file is refused; side by side, because starting a child is what takes time."""
+    """Why each file is refused."""
     paths = {name: tmp_path / f"{name}.onnx" for name in contents}
     for name, path in paths.items():
         path.write_bytes(contents[name])
-
-    def refusal(path: Path) -> str:
-        with pytest.raises(InvalidModel) as refused:
-            inspect_file(path, deadline_s=deadline_s)
-        return str(refused.value)
-
-    with ThreadPoolExecutor(4) as pool:
-        return dict(zip(paths, pool.map(refusal, paths.values()), strict=True))
+    refused = inspect_files(list(paths.values()), deadline_s=deadline_s)
+    assert all(isinstance(one, InvalidModel) for one in refused)
+    return dict(zip(paths, map(str, refused), strict=True))
 
 
 def test_a_good_model_is_known_by_its_digest_and_signature(write: Write) -> None:
@@ -63,6 +57,28 @@ def test_a_good_model_is_known_by_its_digest_and_signature(write: Write) -> None
         TensorSpec("b", "FP32", (-1,)),
     )
     assert found.signature.output_names == ("total", "product")
+
+
+def test_each_of_many_files_is_inspected_for_itself(tmp_path: Path) -> None:
+    """One that never ends, one that is killed and one that is none stop no other's inspection."""
+    contents = [
+        models.linear(),
+        models.loop(),
+        models.pair(),
+        models.huge(),
+        b"no model",
+        models.identity("INT8"),
+    ]
+    paths = [tmp_path / f"{index}.onnx" for index in range(len(contents))]
+    for path, content in zip(paths, contents, strict=True):
+        path.write_bytes(content)
+    found = inspect_files(paths, deadline_s=10)
+    digests = [one.digest if isinstance(one, Inspection) else "" for one in found]
+    good = [sha256(contents[at]).hexdigest() for at in (0, 2, 5)]
+    assert digests == [good[0], "", good[1], "", "", good[2]]
+    for at, said in ((1, "longer than 10 s"), (3, "memory"), (4, "no ONNX model")):
+        assert str(found[at]).startswith(f"{at}.onnx: ") and said in str(found[at])
+    assert inspect_files([]) == []
 
 
 def test_rows_that_depend_on_each_other_are_never_batched(write: Write) -> None:
