@@ -44,11 +44,12 @@ class _Pass(msgspec.Struct):
     """A look of the judge that waits until everything up to `ends` has been read.
 
     `shadow_ends` are set when the lane has run everything up to `ends`: its frames lie
-    before them.
+    before them. `lost_rows` are those known to be in no journal.
     """
 
     cut_us: int
     ends: _Ends
+    lost_rows: int
     shadow_ends: _Ends | None = None
 
 
@@ -81,6 +82,7 @@ class Evaluator:
         self._upkeep = upkeep
         self._stopping = stopping
         self._lanes: dict[_Key, Lane] = {}
+        self._known: set[str] = set()
         self._rollouts: dict[str, Rollout] = {}
         self._registrations: dict[_Key, Registration] = {}
         self._passes: dict[_Key, _Pass] = {}
@@ -115,6 +117,7 @@ class Evaluator:
             self._tend_lanes()
             with self._isolated("retention"):
                 self._upkeep.tend_journals(self._lanes.values(), self._intake.archived)
+                self._upkeep.tend_reports(self._store)
         read = self._intake.read()
         flushed = self._intake.flush(idle=not read)
         if flushed:
@@ -141,12 +144,18 @@ class Evaluator:
     # -- what there is to do --------------------------------------------------------------
 
     def _read_store(self) -> None:
-        self._rollouts = {name: self._store.rollout(name) for name in self._store.endpoints()}
-        self._registrations = {
-            (name, one.number): one
-            for name in self._rollouts
-            for one in self._store.registrations(name)
-        }
+        rollouts: dict[str, Rollout] = {}
+        registrations: dict[_Key, Registration] = {}
+        listed = self._store.endpoints()
+        self._known.update(listed)
+        for name in self._known.difference(listed):
+            self._problems[f"endpoint {name}"] = f"endpoint {name}: it left the control store"
+        for name in listed:
+            with self._isolated(f"endpoint {name}"):
+                rollout, opened = self._store.rollout(name), self._store.registrations(name)
+                rollouts[name] = rollout
+                registrations |= {(name, one.number): one for one in opened}
+        self._rollouts, self._registrations = rollouts, registrations
 
     def _tend_lanes(self) -> None:
         for key, registration in self._registrations.items():
@@ -210,9 +219,10 @@ class Evaluator:
         cut_us = self._clock_us(self._rollouts[registration.endpoint])
         ends = end_offsets(self._journals)
         before = self._judged.get(key)
-        if before is not None and before.cut_us == cut_us and before.ends == ends:
+        found = _Pass(cut_us, ends, self._intake.lost_rows)
+        if before is not None and msgspec.structs.replace(before, shadow_ends=None) == found:
             return None
-        return _Pass(cut_us, ends)
+        return found
 
     def _has_read(self, waiting: _Pass, lane: Lane) -> bool:
         if waiting.shadow_ends is None and lane.has_reached(waiting.ends):

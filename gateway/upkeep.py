@@ -13,12 +13,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from gateway.archive.upkeep import ArchiveUpkeep
+from gateway.journal.reader import live_writers
 from gateway.journal.retention import let_go, overdue
-from gateway.ports import Registration
+from gateway.judge.acknowledgement import forget_gone
+from gateway.ports import ControlStore, Registration
 from gateway.shadow.cursors import Cursors
 from gateway.shadow.lane import Lane
 
 _JOURNALS_EVERY_S = 2.0
+_REPORTS_EVERY_S = 60.0
 
 
 class Upkeep:
@@ -40,6 +43,7 @@ class Upkeep:
         self._keep_us = journal_keep_us
         self._keep_bytes = journal_keep_bytes
         self._tended_at = 0.0
+        self._forgot_at = 0.0
 
     @property
     def problem(self) -> str:
@@ -61,6 +65,13 @@ class Upkeep:
                 needed_since_us[one.endpoint] = min(before_us, one.opened_at_us)
         now_us = time.time_ns() // 1000
         self._archive.step(is_idle=is_idle, needed_since_us=needed_since_us, now_us=now_us)
+
+    def tend_reports(self, store: ControlStore) -> None:
+        """Forget what workers said that are long gone."""
+        now = time.monotonic()
+        if now - self._forgot_at >= _REPORTS_EVERY_S:
+            self._forgot_at = now
+            forget_gone(store, lambda: live_writers(self._journals), now_us=time.time_ns() // 1000)
 
     def tend_journals(self, lanes: Iterable[Lane], archived: Mapping[str, int]) -> None:
         """Let go of segments. `archived` is how far each journal was in the archive before the

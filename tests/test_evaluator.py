@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -22,6 +23,7 @@ from gateway.journal.frames import HEADER_BYTES, seal
 from gateway.journal.reader import JournalTail, writer_ids
 from gateway.journal.writer import JournalWriter
 from gateway.judge.changes import Intent
+from gateway.judge.evidence_state import state_of
 from gateway.judge.operations import Operations
 from gateway.ports import Registration
 from gateway.runtimes.repository import ModelRepository
@@ -267,3 +269,32 @@ def test_one_evaluator_holds_a_state_folder(tmp_path: Path) -> None:
         first.kill()
     second.join(20)
     assert found and found[0] is not None
+
+
+def test_an_endpoint_that_vanished_holds_up_no_other(scene: Scene) -> None:
+    """Whether half of it is left in the store or nothing: it is said, and the others go on."""
+    registration = scene.challenge()
+    evaluator = scene.evaluator()
+    with sqlite3.connect(scene.settings.state / "control.sqlite") as database:
+        database.execute("INSERT INTO endpoints VALUES ('ghost', 1, 'x')")
+    step_until(evaluator, lambda: "UnknownEndpoint" in scene.report().get("problem", ""))
+    with sqlite3.connect(scene.settings.state / "control.sqlite") as database:
+        database.execute("DELETE FROM endpoints WHERE endpoint = 'ghost'")
+    step_until(evaluator, lambda: "ghost: it left the control store" in scene.report()["problem"])
+    scene.accept()
+    step_until(evaluator, lambda: bool(scene.store.checkpoints(ENDPOINT, registration.number)))
+
+
+def test_rows_that_a_killed_worker_left_unrecorded_reach_the_verdict(scene: Scene) -> None:
+    """Though it said nothing to the store, and no request came after them."""
+    registration = scene.challenge()
+    evaluator = scene.evaluator()
+    scene.accept()
+
+    def unrecorded() -> int | None:
+        found = scene.store.checkpoints(ENDPOINT, registration.number, latest_only=True)
+        return state_of(found[0]).evidence.counts.unrecorded if found else None
+
+    step_until(evaluator, lambda: unrecorded() == 0)
+    scene.source.count_unrecorded(9)
+    step_until(evaluator, lambda: unrecorded() == 9)

@@ -14,7 +14,8 @@ from pathlib import Path
 from gateway.archive.writer import ArchiveWriter
 from gateway.core.records import Record
 from gateway.errors import CorruptJournal
-from gateway.journal.reader import Damage, JournalTail, writer_ids
+from gateway.journal.reader import Damage, JournalTail, end_offset, writer_ids
+from gateway.journal.tally import read_tally
 
 _QUIET_FLUSH_S = 0.1
 _FLUSH_RECORDS = 20_000
@@ -51,6 +52,11 @@ class Intake:
         return self._archive.sequence
 
     @property
+    def lost_rows(self) -> int:
+        """How many rows workers accepted that are in no journal, as far as is known."""
+        return self._archive.lost_rows
+
+    @property
     def damages(self) -> list[Damage]:
         """Bytes of journals that hold no good frame."""
         return [damage for tail in self._tails.values() for damage in tail.damages]
@@ -73,7 +79,7 @@ class Intake:
         pending = self._archive.pending
         age_s = time.monotonic() - self._flushed_at
         due = age_s >= self._flush_every_s or (idle and age_s >= _QUIET_FLUSH_S)
-        if not pending or not (due or pending >= _FLUSH_RECORDS):
+        if not self._archive.is_dirty or not (due or pending >= _FLUSH_RECORDS):
             return False
         self._flushed_at = time.monotonic()
         try:
@@ -94,6 +100,9 @@ class Intake:
     def _read_one(self, tail: JournalTail) -> bool:
         before = tail.offset
         try:
+            # In this order: a record from before the tally lies before the end.
+            tally = read_tally(tail.folder)
+            end = 0 if tally is None else end_offset(tail.folder)
             entries = tail.read()
         except (CorruptJournal, OSError) as error:
             self.problems[tail.writer_id] = str(error)
@@ -103,6 +112,10 @@ class Intake:
             self._archive.append(tail.writer_id, entry.end, entry.record)
             for sink in self._sinks:
                 sink(entry.record)
+        if tally is not None and tail.offset >= end:
+            self._archive.note_tally(
+                tail.writer_id, accepted_rows=tally.accepted_rows, at_us=tally.at_us
+            )
         return tail.offset != before
 
     def _note_archived(self) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from gateway.archive.gaps import Gap
 from gateway.archive.schema import Dataset
 from gateway.errors import CorruptArchive
 
@@ -61,6 +62,8 @@ class Manifest(msgspec.Struct, frozen=True):
     last frame of each writer that is in it; `sequence` counts the swaps.
 
     `let_go` counts the files whose rows retention has taken away; compaction takes none.
+    `accepted` is how many rows each writer had accepted by `covered`, and `gaps` are those that
+    are in no journal.
     """
 
     sequence: int = 0
@@ -69,6 +72,8 @@ class Manifest(msgspec.Struct, frozen=True):
     format: int = 1
     retired: tuple[Retired, ...] = ()
     let_go: int = 0
+    accepted: dict[str, int] = {}
+    gaps: tuple[Gap, ...] = ()
 
 
 def load(folder: Path) -> Manifest:

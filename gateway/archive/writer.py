@@ -20,6 +20,7 @@ from gateway.archive import manifest as manifests
 from gateway.archive.columns import Framed, label_table, prediction_tables, shadow_tables
 from gateway.archive.compaction import merge, next_merge
 from gateway.archive.files import write_file
+from gateway.archive.gaps import RowCounts
 from gateway.archive.manifest import ArchiveFile, Manifest, Retired
 from gateway.archive.schema import Dataset
 from gateway.core.records import LabelsRecord, PredictionRecord, ShadowRecord
@@ -41,6 +42,7 @@ class ArchiveWriter:
         self._manifest = manifests.load(folder)
         self._seen = dict(self._manifest.covered)
         self._pending: list[Framed] = []
+        self._counts = RowCounts(self._manifest.accepted, self._manifest.covered)
         _remove_strays(folder, self._manifest)
 
     @property
@@ -63,6 +65,16 @@ class ArchiveWriter:
         """How many records were appended and not flushed."""
         return len(self._pending)
 
+    @property
+    def is_dirty(self) -> bool:
+        """Whether a flush would write anything."""
+        return bool(self._pending) or self._counts.found
+
+    @property
+    def lost_rows(self) -> int:
+        """How many rows are known to be in no journal."""
+        return sum(gap.rows for gap in self._manifest.gaps)
+
     def append(
         self,
         source_writer: str,
@@ -77,6 +89,18 @@ class ArchiveWriter:
             return
         self._seen[source_writer] = source_end
         self._pending.append(Framed(source_writer, source_end, record))
+        if isinstance(record, PredictionRecord):
+            ended_at_us = record.accepted_at_us + record.queue_us + record.latency_us
+            self._counts.note(
+                source_writer,
+                accepted_rows=record.accepted_rows,
+                rows=record.rows,
+                at_us=ended_at_us,
+            )
+
+    def note_tally(self, source_writer: str, *, accepted_rows: int, at_us: int) -> None:
+        """Take what the writer says of rows without a record; all frames up to then were taken."""
+        self._counts.note(source_writer, accepted_rows=accepted_rows, rows=0, at_us=at_us)
 
     def flush(self) -> bool:
         """Make everything appended durable and visible to readers; False if there was nothing.
@@ -84,12 +108,18 @@ class ArchiveWriter:
         Raises OSError when the disk refuses; nothing is visible then, and the next flush
         tries the same records again.
         """
-        if not self._pending:
+        if not self.is_dirty:
             return False
         sequence = self._manifest.sequence + 1
         added = [self._write(sequence, part) for part in enumerate(_parts(self._pending))]
-        self._swap(covered=dict(self._seen), files=(*self._manifest.files, *added))
+        self._swap(
+            covered=dict(self._seen),
+            files=(*self._manifest.files, *added),
+            accepted=self._counts.accepted,
+            gaps=self._counts.added_to(self._manifest.gaps),
+        )
         self._pending = []
+        self._counts.forget_found()
         return True
 
     def compact(self, *, at_least: int, at_us: int, span_us: int | None = None) -> bool:

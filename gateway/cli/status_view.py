@@ -48,11 +48,14 @@ def _status(status: Document) -> list[RenderableType]:
     return parts
 
 
-def _workers(workers: Sequence[Document]) -> str:
+def _workers(everybody: Sequence[Document]) -> str:
+    workers = [worker for worker in everybody if not worker["is_gone"]]
+    gone = [worker for worker in everybody if worker["is_gone"]]
     lagging = [plain(worker["writer_id"]) for worker in workers if worker["is_lagging"]]
     behind = f", lagging: {', '.join(lagging)}" if lagging else ""
     problems = [plain(w["problem"]) for w in workers if w.get("problem")]
-    return f"{len(workers)} live{behind}" + "".join(f"; {problem}" for problem in problems)
+    left = [f", gone: {plain(one['writer_id'])} ({one['age_s']:.0f} s ago)" for one in gone]
+    return f"{len(workers)} live{behind}{''.join(left)}" + "".join(f"; {p}" for p in problems)
 
 
 def _evaluator(evaluator: Document | None) -> str:

@@ -134,7 +134,7 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     after_window: int = 0  # later than their entity's window: in no observation
     excluded: int = 0  # pinned, overload and otherwise ineligible: in no observation
     expired: int = 0  # the journal let them go before the challenger saw them
-    unrecorded: int = 0  # answered while the journal could not be written
+    unrecorded: int = 0  # accepted by a worker, of any endpoint, and in no journal
 
     def merge(self, other: Counts) -> Counts:
         """The sums, field by field."""

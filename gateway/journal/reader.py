@@ -102,7 +102,7 @@ class JournalTail:
         self.damages: list[Damage] = []
         #: Whether everything has been read that this journal will ever hold.
         self.ended = False
-        self._folder = folder
+        self.folder = folder
 
     def read(self) -> list[Entry]:
         """The next entries, about CHUNK_BYTES of them; empty when there are none yet.
@@ -113,13 +113,13 @@ class JournalTail:
         if self.ended:
             return []
         # Ask before looking: a writer that dies in between has written all that it will.
-        sealed = is_sealed(self._folder)
-        starts = segment_starts(self._folder)
+        sealed = is_sealed(self.folder)
+        starts = segment_starts(self.folder)
         if not starts:
             self.ended = sealed
             return []
         if self.offset < starts[0]:
-            self.offset = max(self.offset, min(starts[0], let_go_until(self._folder)))
+            self.offset = max(self.offset, min(starts[0], let_go_until(self.folder)))
             self._pass(starts[0])
         start = max(one for one in starts if one <= self.offset)
         data = self._bytes(start, CHUNK_BYTES)
@@ -180,6 +180,6 @@ class JournalTail:
             self.offset = end
 
     def _bytes(self, segment_start: int, size: int) -> memoryview:
-        with (self._folder / segment_name(segment_start)).open("rb", buffering=0) as file:
+        with (self.folder / segment_name(segment_start)).open("rb", buffering=0) as file:
             file.seek(self.offset - segment_start)
             return memoryview(file.read(size) or b"")

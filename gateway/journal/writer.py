@@ -20,6 +20,7 @@ import msgspec
 from gateway.core.records import LabelsRecord, PredictionRecord, ShadowRecord
 from gateway.errors import JournalUnavailable
 from gateway.journal.frames import HEADER_BYTES, MAX_PAYLOAD_BYTES, seal
+from gateway.journal.tally import open_tally, write_tally
 
 SYNC_EVERY_S = 0.1
 SEGMENT_BYTES = 64 << 20
@@ -35,7 +36,7 @@ class JournalWriter:
         self.offset = 0
         self.sequence = 0
         self.problem = ""
-        self._folder, self._lock = _make_locked_folder(root, writer_id)
+        self._folder, self._lock, self._tally = _make_locked_folder(root, writer_id)
         self._segment_bytes = segment_bytes
         self._segment_start = 0
         self._encode_into = msgspec.msgpack.Encoder().encode_into
@@ -68,6 +69,16 @@ class JournalWriter:
         if self.offset - self._segment_start >= self._segment_bytes:
             self._rotate()
         return self.offset
+
+    def count_unrecorded(self, accepted_rows: int) -> None:
+        """Say that rows, up to `accepted_rows` of this writer, are answered without a record.
+
+        Raises JournalUnavailable where not even that can be written.
+        """
+        try:
+            write_tally(self._tally, accepted_rows)
+        except OSError as error:
+            raise JournalUnavailable(f"the tally cannot be written: {error.strerror}") from error
 
     def is_writable(self) -> bool:
         """Whether there is room for records; tried out if the last one was refused."""
@@ -148,8 +159,9 @@ class JournalWriter:
         # The numbers of closed files are given to other files: nothing may be written to them.
         self.problem = self.problem or "the journal is closed; its process is ending"
         self._sync.stop()
-        os.close(self._descriptor)
-        os.close(self._lock)
+        for descriptor in (self._descriptor, self._tally, self._lock):
+            os.close(descriptor)
+        self._tally = -1
 
 
 class _Syncer:
@@ -226,16 +238,17 @@ def _resolve(done: asyncio.Future[None]) -> None:
         done.set_result(None)
 
 
-def _make_locked_folder(root: Path, writer_id: str) -> tuple[Path, int]:
+def _make_locked_folder(root: Path, writer_id: str) -> tuple[Path, int, int]:
     root.mkdir(parents=True, exist_ok=True, mode=0o700)
     new = root / f".new-{writer_id}"
     new.mkdir(mode=0o700)
     lock = os.open(new / "lock", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    tally = open_tally(new)
     folder = root / writer_id
     new.rename(folder)
     _sync_folder(root)
-    return folder, lock
+    return folder, lock, tally
 
 
 def _sync_folder(folder: Path) -> None:

@@ -1,7 +1,8 @@
 """Which workers have heard: a change is done when every live worker serves by it.
 
 Rules: a worker is live while it holds the lock of its journal, whatever it last reported;
-a live worker that reported nothing has loaded nothing and acknowledged nothing.
+a live worker that reported nothing has loaded nothing and acknowledged nothing. What a worker
+said that is gone is shown for a while and counts for nothing.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from gateway.errors import Refused
 from gateway.ports import ControlStore, WorkerReport
 
 _POLL_S = 0.01
+#: How long the last word of a worker that is gone is kept, for whoever asks what became of it.
+_KEEP_GONE_US = 600 * 1_000_000
 
 LiveWorkers = Callable[[], set[str]]
 
@@ -45,6 +48,20 @@ def wait_acknowledged(
         if not found.lagging or time.monotonic() >= deadline:
             return found
         time.sleep(_POLL_S)
+
+
+def forget_gone(store: ControlStore, live_workers: LiveWorkers, *, now_us: int) -> None:
+    """Remove the reports of workers that are gone and have said nothing for ten minutes."""
+    # The reports first: a worker that begins in between is then in neither.
+    reports = store.workers()
+    live = live_workers()
+    due = [
+        report.writer_id
+        for report in reports
+        if report.writer_id not in live and now_us - report.at_us > _KEEP_GONE_US
+    ]
+    if due:
+        store.forget_workers(due)
 
 
 def require_loaded(

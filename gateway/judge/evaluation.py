@@ -3,7 +3,8 @@
 Rules: the evidence is a sum over passes, so a pass reads only rows whose turn it is (see
 passes.py) and is lost as a whole or written as a whole: the checkpoint before it and the
 archive are all that it needs. Recomputing every pass from the recorded cuts gives the same
-checkpoints to the last byte.
+checkpoints to the last byte, but for `unrecorded`: that is what is known now of the whole time
+since the registration was opened.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import msgspec
 import pyarrow.compute as pc  # type: ignore[import-untyped]
 
 from gateway.archive.comparisons import Scope
+from gateway.archive.gaps import unrecorded_rows
 from gateway.archive.tables import ArchiveReader
 from gateway.core.evidence import Counts, no_evidence
 from gateway.core.routes import Rollout
@@ -53,7 +55,8 @@ def evaluate(
         covered_before={} if previous is None else previous.covered,
         known_late=before.late,
     )
-    state = _added(before, turn, registration)
+    lost = unrecorded_rows(reader.manifest.gaps, since_us=registration.opened_at_us)
+    state = _with_unrecorded(_added(before, turn, registration), lost)
     return Checkpoint(
         endpoint=registration.endpoint,
         registration=registration.number,
@@ -106,6 +109,12 @@ def _added(before: EvidenceState, turn: Turn, registration: Registration) -> Evi
         late=turn.late if registration.terms.entity.source == "parameter" else (),
         first_event_us=_first(before, turn),
     )
+
+
+def _with_unrecorded(state: EvidenceState, rows: int) -> EvidenceState:
+    counts = msgspec.structs.replace(state.evidence.counts, unrecorded=rows)
+    evidence = msgspec.structs.replace(state.evidence, counts=counts)
+    return msgspec.structs.replace(state, evidence=evidence)
 
 
 def _first(before: EvidenceState, turn: Turn) -> int | None:

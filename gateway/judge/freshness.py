@@ -9,22 +9,12 @@ from gateway.ports import ControlStore
 _SILENT_AFTER_S = 60.0
 
 
-def require_fresh_evidence(store: ControlStore, *, since_us: int, now_us: int) -> None:
-    """Raise Refused where the Evaluator is silent, or answers went out without a record.
-
-    What a worker that was gone before `since_us`, the registration's beginning, left out is no
-    hole in its evidence.
-    """
+def require_fresh_evidence(store: ControlStore, *, now_us: int) -> None:
+    """Raise Refused where the Evaluator is silent."""
     said = store.evaluator()
     silent_s = float("inf") if said is None else (now_us - said.at_us) / 1e6
     if abs(silent_s) > _SILENT_AFTER_S:
         ago = "never reported" if said is None else f"last reported {silent_s:.0f} s ago"
         raise Refused(
             f"the Evaluator {ago}, so the verdict may be stale; see that it runs (or use --force)"
-        )
-    unrecorded = sum(r.unrecorded_rows for r in store.workers() if r.at_us >= since_us)
-    if unrecorded:
-        raise Refused(
-            f"{unrecorded} rows were answered without a record, so the evidence has holes; "
-            "restart the workers and challenge again (or use --force)"
         )

@@ -171,8 +171,7 @@ class Operations:
         opened = self._reopened(rollout, version, earned=0 if is_forced else 1)
         registration = rollout.challengers[version].registration
         if not is_forced and self._store.checkpoints(endpoint, registration, latest_only=True):
-            opened_at_us = self._store.registrations(endpoint)[registration - 1].opened_at_us
-            require_fresh_evidence(self._store, since_us=opened_at_us, now_us=self._clock_us())
+            require_fresh_evidence(self._store, now_us=self._clock_us())
         return self._commit(
             rollout,
             msgspec.structs.replace(draft, stay=opening.challengers_of(rollout, opened)),

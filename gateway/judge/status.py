@@ -149,16 +149,20 @@ def _checkpoint(checkpoint: Checkpoint) -> Document:
 def _workers(
     endpoint: str, epoch: int, reports: list[WorkerReport], *, live: set[str], now_us: int
 ) -> list[Document]:
-    """Every live worker, also one that has said nothing yet."""
+    """Every live worker, also one that has said nothing yet, and those that are gone.
+
+    Of what is gone nothing is awaited and nothing is believed: it neither lags nor serves.
+    """
     said = {report.writer_id: report for report in reports}
     lagging = acknowledgement_of(endpoint, epoch, reports=reports, live=live).lagging
     return [
         {
             "writer_id": writer_id,
+            "is_gone": writer_id not in live,
             "is_lagging": writer_id in lagging,
             **(_worker(said[writer_id], endpoint, now_us) if writer_id in said else {}),
         }
-        for writer_id in sorted(live)
+        for writer_id in sorted(live | said.keys())
     ]
 
 
@@ -169,6 +173,7 @@ def _worker(report: WorkerReport, endpoint: str, now_us: int) -> Document:
         "epoch": report.epochs.get(endpoint),
         "loaded": report.loaded.get(endpoint, []),
         "problem": report.problem,
+        "unrecorded_rows": report.unrecorded_rows,
         "age_s": _age_s(report.at_us, now_us),
     }
 

@@ -208,13 +208,21 @@ class DataPlane:
         record.accepted_rows = self.accepted_rows
         try:
             self._journal.append(record)
-        except JournalUnavailable:
-            if not self._serve_unrecorded:
-                self.accepted_rows -= record.rows
-                raise
-            self.unrecorded_rows += record.rows
+        except JournalUnavailable as error:
+            self._count_unrecorded(record, error)
         for sink in self._sinks:
             sink(record)
+
+    def _count_unrecorded(self, record: PredictionRecord, error: JournalUnavailable) -> None:
+        """Raises JournalUnavailable where answers need records, or cannot even be counted."""
+        try:
+            if not self._serve_unrecorded:
+                raise error
+            self._journal.count_unrecorded(self.accepted_rows)
+        except JournalUnavailable:
+            self.accepted_rows -= record.rows
+            raise
+        self.unrecorded_rows += record.rows
 
 
 def _begin(

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gateway.archive.writer import ArchiveWriter
 from gateway.core.evidence import Histogram
 from gateway.core.registration import Terms
 from gateway.core.routes import EntityRule
@@ -119,6 +120,27 @@ def test_a_last_label_in_time_is_the_final_one(tmp_path: Path) -> None:
     first, correction, too_late = Label(1.0, 3, 3), Label(0.0, 3, 4), Label(1.0, 20, 20)
     row = Row(1, 0, WRONG, RIGHT, labels=(first, correction, Label(1.0, 3, 6), too_late))
     assert _dict(_one(tmp_path, row).evidence.benefit) == {-ONE: 1}
+
+
+@pytest.mark.parametrize(("lost_at_s", "rows"), [(99, 0), (101, 7)])
+def test_rows_in_no_journal_block_the_registrations_they_may_be_of(
+    tmp_path: Path, lost_at_s: int, rows: int
+) -> None:
+    """By the counts in the journal, and not by what a worker said of itself before it was
+    killed: what was lost since the registration opened is in its verdict, with the figure."""
+    row = Row(1, 102, WRONG, RIGHT, labels=(Label(1.0, 103, 103),))
+    fixed = _terms("row")
+    write(tmp_path, _frames([row], fixed))
+    writer = ArchiveWriter(tmp_path)
+    writer.note_tally("w0", accepted_rows=7, at_us=lost_at_s * S)
+    assert writer.flush()
+    opened = registration(fixed, opened_at_us=100 * S)
+    checkpoint = judge(tmp_path, opened, None, Pass(200, {"w0": 10**6, "w1": 10**6}))
+    assert state_of(checkpoint).evidence.counts.unrecorded == rows
+    verdict = msgspec.json.decode(checkpoint.verdict)
+    (whole,) = (gate for gate in verdict["gates"] if gate["name"] == "whole")
+    assert whole["outcome"] == ("undecided" if rows else "passed")
+    assert f"0 rows expired and {rows} were not recorded" in whole["reason"]
 
 
 def test_a_label_that_is_no_number_is_no_label(tmp_path: Path) -> None:

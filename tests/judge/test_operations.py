@@ -13,6 +13,7 @@ import pytest
 
 from gateway.core.routes import Rollout
 from gateway.errors import Conflict, InvalidInput, InvalidName, Refused, UnknownVersion
+from gateway.judge.acknowledgement import forget_gone
 from gateway.judge.changes import Change, Intent
 from gateway.judge.operations import Operations
 from gateway.ports import Checkpoint, EvaluatorReport, WorkerReport
@@ -399,7 +400,20 @@ def test_status_shows_each_live_worker(desk: Desk) -> None:
     desk.now_us += 2_000_000
     first, second = desk.operations.status("demo")["workers"]
     assert (first["epoch"], first["is_lagging"], first["age_s"]) == (3, False, 2.0)
-    assert second == {"writer_id": OTHER, "is_lagging": True}
+    assert second == {"writer_id": OTHER, "is_gone": False, "is_lagging": True}
+
+
+def test_what_a_worker_said_that_is_gone_is_shown_and_then_forgotten(desk: Desk) -> None:
+    """It neither holds up a change nor stands for one, and after ten minutes it is away."""
+    desk.report(OTHER, epoch=0, loaded="")
+    done = desk.challenge()
+    assert OTHER not in (*done.acknowledged, *done.lagging)
+    (gone,) = (one for one in desk.operations.status("demo")["workers"] if one["is_gone"])
+    assert (gone["writer_id"], gone["is_lagging"]) == (OTHER, False)
+    for minutes, left in ((10, {WORKER, OTHER}), (11, {WORKER})):
+        now_us = desk.now_us + minutes * 60 * 1_000_000
+        forget_gone(desk.store, lambda: desk.live, now_us=now_us)
+        assert {report.writer_id for report in desk.store.workers()} == left
 
 
 def test_status_passes_on_what_the_evaluator_said(desk: Desk) -> None:
@@ -480,30 +494,3 @@ def test_a_promotion_on_stale_evidence_is_refused(desk: Desk) -> None:
     with pytest.raises(Refused, match="last reported 3600 s ago"):
         desk.operations.promote("demo", "2", intent=desk.intent())
     desk.operations.promote("demo", "2", intent=desk.intent(), is_forced=True)
-
-
-def test_what_went_unrecorded_before_the_challenge_is_no_hole(desk: Desk) -> None:
-    """A worker that was gone by then cannot have answered what is judged."""
-    epochs: dict[str, int] = {}
-    desk.store.report_worker(
-        WorkerReport(OTHER, 1, "h", desk.now_us, epochs, {}, unrecorded_rows=7)
-    )
-    desk.now_us += 1
-    desk.challenge("2")
-    desk.report(epoch=desk.rollout().epoch)
-    desk.say(1, "PROMOTE")
-    desk.operations.promote("demo", "2", intent=desk.intent())
-    assert desk.rollout().champion == "2"
-
-
-def test_a_promotion_is_refused_while_answers_went_unrecorded(desk: Desk) -> None:
-    """Rows that were answered without a record are holes in the evidence."""
-    desk.challenge("2")
-    desk.say(1, "PROMOTE")
-    digests = [facts(version).digest for version in "123"]
-    epochs = {"demo": desk.rollout().epoch}
-    desk.store.report_worker(
-        WorkerReport(WORKER, 1, "h", desk.now_us, epochs, {"demo": digests}, unrecorded_rows=7)
-    )
-    with pytest.raises(Refused, match="7 rows were answered without a record"):
-        desk.operations.promote("demo", "2", intent=desk.intent())

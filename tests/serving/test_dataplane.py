@@ -22,6 +22,7 @@ from gateway.errors import (
     NonFiniteOutput,
     Overloaded,
 )
+from gateway.journal.tally import read_tally
 from gateway.serving.dataplane import Answer
 from tests import models
 from tests.serving.scenes import NOON_US, TRACE, WRITER, Scene, call
@@ -274,6 +275,8 @@ def test_an_operator_may_choose_answers_over_records(make_scene: MakeScene) -> N
     fed = {"x": models.ramp(2, 3)}
     assert _infer(scene, fed, rows=2).outputs["y"].tolist() == [8.0, 26.0]
     assert (scene.dataplane.accepted_rows, scene.dataplane.unrecorded_rows) == (2, 2)
+    tally = read_tally(scene.folder / "journal" / scene.journal.writer_id)
+    assert tally is not None and tally.accepted_rows == 2, "a kill now would leave no trace"
     scene.journal.problem = ""
     _infer(scene)
     (record,) = scene.records()

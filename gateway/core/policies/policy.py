@@ -70,7 +70,6 @@ def wealth_gate(
     """The gate of an e-process: `proven` once E ≥ 1/level, undecided before."""
     threshold = -log(level)
     is_proven = n > 0 and log_e >= threshold
-    verb, standing = ("≥", "shown") if is_proven else ("<", "not shown yet")
     return Gate(
         name=name,
         outcome=proven if is_proven else "undecided",
@@ -78,9 +77,16 @@ def wealth_gate(
         threshold=threshold,
         unit="ln E",
         n=n,
-        reason=f"{name}: E = {in_figures(log_e)} {verb} {in_figures(threshold)} "
-        f"from {n} entities; {standing} that {claim}",
+        reason=f"{name}: {_wealth(log_e, threshold, n)} that {claim}",
     )
+
+
+def _wealth(log_e: float, threshold: float, n: int) -> str:
+    needed = in_figures(threshold)
+    if n == 0:
+        return f"nothing has been compared yet, and E must reach {needed}; not shown yet"
+    verb, standing = ("≥", "shown") if log_e >= threshold else ("<", "not shown yet")
+    return f"E = {in_figures(log_e)} {verb} {needed} from {n} entities; {standing}"
 
 
 def in_figures(log_e: float) -> str:

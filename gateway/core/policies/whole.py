@@ -1,4 +1,10 @@
-"""Is the traffic whole? Rows that were lost before they could be judged block a promotion."""
+"""Is the traffic whole? Rows that were lost before they could be judged block a promotion.
+
+Counted are rows, from the journals: those that retention let go before the challenger saw them,
+and those that workers accepted since the registration and that no journal holds, whatever
+endpoint they were of. Lost labels are not counted here: a row without one is judged as the
+worst that could be.
+"""
 
 from __future__ import annotations
 

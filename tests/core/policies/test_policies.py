@@ -136,6 +136,15 @@ def test_enough_entities_must_have_spoken(wins: int, expected: str) -> None:
     assert outcome("min_entities", case(evidence(wins, 0))) == expected
 
 
+@pytest.mark.parametrize("name", ["superiority", "harm", "futility"])
+def test_nothing_compared_is_said_in_words(name: str) -> None:
+    """Before the first observation there is no E to show."""
+    (gate,) = all_policies()[name](case(no_evidence()))
+    assert gate.figure is None
+    assert gate.reason.startswith(f"{name}: nothing has been compared yet, and E must reach ")
+    assert "E =" not in gate.reason
+
+
 @pytest.mark.parametrize("lost", [Counts(expired=1), Counts(unrecorded=1)])
 def test_lost_rows_block(lost: Counts) -> None:
     """One row that could not be judged is enough."""
