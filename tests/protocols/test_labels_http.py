@@ -131,6 +131,23 @@ def test_sending_a_label_again_changes_nothing(desk: Desk) -> None:
     assert len(desk.records()) == 1, "an empty frame was written"
 
 
+def test_a_label_that_goes_there_and_back_needs_times(desk: Desk) -> None:
+    """Without a time the third cannot be told from the first sent again; with one it is a label
+    of its own, and the final one."""
+    there, elsewhere = _label(1, 1), _label(1, 0)
+    assert [desk.take(one) for one in (there, elsewhere, there)] == [
+        (1, 0, 0), (1, 0, 0), (0, 1, 0),
+    ]  # fmt: skip
+    assert [row.label for row in desk.rows()] == [1.0, 0.0]
+    dated = [
+        _label(1, value, observed_at=f"2013-04-01T12:0{minute}:00Z")
+        for minute, value in enumerate((1, 0, 1))
+    ]
+    assert [desk.take(one) for one in dated] == [(1, 0, 0)] * 3
+    latest = max(desk.rows(), key=lambda row: row.observed_at_us or 0)
+    assert latest.label == 1.0
+
+
 def test_a_correction_is_another_label(desk: Desk) -> None:
     """Another value, row, time or attribute: all are kept, none overwrites."""
     variants = [
