@@ -6,7 +6,6 @@ request object costs more than the model does.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
@@ -32,12 +31,16 @@ from gateway.errors import (
     UnknownVersion,
     UnsupportedEncoding,
 )
+from gateway.protocols.compression import coding_for, decompress, packed, too_large
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = Mapping[bytes, bytes]
+
+#: Under this key of its scope a request brings the response that it was given already.
+ANSWERED = "audition.answered"
 
 JSON = (b"content-type", b"application/json")
 
@@ -90,7 +93,7 @@ async def read_body(receive: Receive, headers: Headers, *, limit_bytes: int) -> 
     """
     require_known_type(headers)
     if _declared_length(headers) > limit_bytes:
-        raise _too_large(limit_bytes)
+        raise too_large(limit_bytes)
     message = await receive()
     body: bytes = message.get("body", b"")
     if message.get("more_body"):
@@ -98,7 +101,7 @@ async def read_body(receive: Receive, headers: Headers, *, limit_bytes: int) -> 
     elif message["type"] == "http.disconnect":
         raise ClientGone
     if len(body) > limit_bytes:
-        raise _too_large(limit_bytes)
+        raise too_large(limit_bytes)
     encoding = headers.get(b"content-encoding")
     return body if encoding is None else decompress(body, encoding, limit_bytes=limit_bytes)
 
@@ -140,35 +143,7 @@ async def _read_on(receive: Receive, begun: bytes, limit_bytes: int) -> bytes:
         size += len(chunks[-1])
         if not message.get("more_body"):
             return b"".join(chunks)
-    raise _too_large(limit_bytes)
-
-
-def decompress(body: bytes, encoding: bytes, *, limit_bytes: int) -> bytes:
-    """A gzip or deflate body. Raises BodyTooLarge before more than the limit is made of it."""
-    name = encoding.strip().lower()
-    if name in (b"identity", b""):
-        return body
-    if name not in (b"gzip", b"deflate"):
-        shown = name[:40].decode("latin-1")
-        raise UnsupportedEncoding("Content-Encoding", f"{shown!r} is unknown; use gzip or deflate")
-    inflater = zlib.decompressobj(wbits=47 if name == b"gzip" else 15)
-    try:
-        inflated = inflater.decompress(body, limit_bytes + 1)
-    except zlib.error as error:
-        raise InvalidInput("body", f"cannot be decompressed as {name.decode()}") from error
-    if len(inflated) > limit_bytes:
-        raise _too_large(limit_bytes)
-    if not inflater.eof:
-        raise InvalidInput("body", f"the {name.decode()} stream is cut off")
-    if inflater.unused_data:
-        raise InvalidInput("body", f"bytes follow the end of the {name.decode()} stream")
-    return inflated
-
-
-def _too_large(limit_bytes: int) -> BodyTooLarge:
-    return BodyTooLarge(
-        "body", f"more than {limit_bytes} bytes; send smaller batches (or raise max_body_bytes)"
-    )
+    raise too_large(limit_bytes)
 
 
 async def send_bytes(
@@ -193,6 +168,24 @@ class Response(msgspec.Struct, gc=False):
     status: int
     headers: list[tuple[bytes, bytes]]
     body: bytes
+
+
+def is_asked_packed(headers: Headers, response: Response) -> bool:
+    """Whether this client wants this response packed."""
+    accepted = headers.get(b"accept-encoding")
+    return accepted is not None and coding_for(accepted, len(response.body)) != b""
+
+
+async def send_as_asked(send: Send, headers: Headers, response: Response) -> None:
+    """The response, packed if the request's headers ask for it and it helps."""
+    body, accepted = response.body, headers.get(b"accept-encoding")
+    coding = coding_for(accepted, len(body))
+    if coding:
+        smaller = await packed(body, coding)
+        if len(smaller) < len(body) or coding_for(accepted, 0):
+            body = smaller
+            response.headers += ((b"content-encoding", coding), (b"vary", b"accept-encoding"))
+    await send_bytes(send, response.status, body, response.headers)
 
 
 async def send_error(send: Send, error: AuditionError) -> None:

@@ -14,6 +14,7 @@ from gateway.core.names import require_name
 from gateway.core.tensors import TensorSpec
 from gateway.errors import AuditionError, Forbidden, UnknownEndpoint, UnknownVersion
 from gateway.protocols.asgi import (
+    ANSWERED,
     ClientGone,
     Headers,
     Receive,
@@ -21,7 +22,7 @@ from gateway.protocols.asgi import (
     Send,
     read_body,
     refuse_pickles,
-    send_bytes,
+    send_as_asked,
     send_error,
     send_json,
 )
@@ -53,7 +54,9 @@ class InferenceApp:
         path: str = scope["path"]
         target = self._inference.target(path)
         try:
-            if target is not None and scope["method"] == "POST":
+            if ANSWERED in scope:
+                await send_as_asked(send, dict(scope["headers"]), scope[ANSWERED])
+            elif target is not None and scope["method"] == "POST":
                 await self._infer(target, scope, receive, send)
             else:
                 await self._describe(path, scope, send)
@@ -71,7 +74,7 @@ class InferenceApp:
             await self._inference.refuse(target, call, error)
             raise
         answered = await self._inference.answer(target, call, headers, body)
-        await send_bytes(send, answered.status, answered.body, answered.headers)
+        await send_as_asked(send, headers, answered)
 
     async def _describe(self, path: str, scope: Scope, send: Send) -> None:
         headers: Headers = dict(scope["headers"])

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-import tracemalloc
 import zlib
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -23,7 +21,6 @@ from gateway.errors import (
 )
 from gateway.protocols.asgi import (
     ClientGone,
-    decompress,
     number_in,
     read_body,
     refuse_pickles,
@@ -151,35 +148,6 @@ def test_an_unknown_encoding_is_refused_by_its_name(encoding: str) -> None:
     with pytest.raises(UnsupportedEncoding, match="Content-Encoding: ") as refused:
         _read(Wire(b"{}"), content_encoding=encoding)
     assert len(str(refused.value)) < 150
-
-
-@pytest.mark.parametrize("encoding", [b"gzip", b"deflate"])
-def test_a_bomb_is_not_inflated(encoding: bytes) -> None:
-    """Thirty megabytes of zeros in thirty kilobytes: no more than the limit is made of it."""
-    packed = (gzip.compress if encoding == b"gzip" else zlib.compress)(b"\0" * (30 << 20))
-    tracemalloc.start()
-    with pytest.raises(BodyTooLarge):
-        decompress(packed, encoding, limit_bytes=LIMIT)
-    _, most_bytes = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert most_bytes < 100 * LIMIT
-
-
-def _broken() -> Iterator[tuple[bytes, str]]:
-    whole = gzip.compress(b"x" * 500, mtime=0)
-    yield b"", "cut off"
-    yield whole[:-9], "cut off"
-    yield b"no gzip", "cannot be decompressed as gzip"
-    yield whole[:20] + b"\xff" * 20, "cannot be decompressed|cut off"
-    yield whole + b"more", "bytes follow the end"
-    yield whole + whole, "bytes follow the end"
-
-
-@pytest.mark.parametrize(("packed", "said"), list(_broken()))
-def test_a_broken_stream_is_refused(packed: bytes, said: str) -> None:
-    """Nothing of a body is dropped in silence, neither its end nor what follows it."""
-    with pytest.raises(InvalidInput, match=said):
-        decompress(packed, b"gzip", limit_bytes=LIMIT)
 
 
 def test_a_header_that_is_no_number_is_none() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import socket
 import threading
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -194,6 +196,44 @@ def test_pipelined_requests_are_answered_in_order(make_site: Callable[..., Site]
     answers = site.talk(b"".join(requests), answers=4)
     bodies = [json.loads(answer.rpartition(b"\r\n\r\n")[2]) for answer in answers]
     assert [body["id"] for body in bodies] == ids
+
+
+def test_an_answer_asked_for_packed_is_made_once_and_sent_in_order(
+    make_site: Callable[..., Site],
+) -> None:
+    """It is run the short way and packed by a task; who comes after it waits for it."""
+    site = make_site()
+    long_id, rows = "a" * 200, 400
+    many = [{**GOOD["inputs"][0], "shape": [rows, 3], "data": [0, 1, 2] * rows}]
+    content = json.dumps({"id": long_id, "inputs": many}).encode()
+    asks = "accept-encoding: gzip"
+    first, second, third = site.talk(
+        request(content, asks) + request(CONTENT, asks) + request(content), answers=3
+    )
+    head, _, body = first.partition(b"\r\n\r\n")
+    assert b"content-encoding: gzip" in head and b"vary: accept-encoding" in head
+    unpacked = json.loads(gzip.decompress(body))
+    assert unpacked["id"] == long_id and unpacked["outputs"][0]["data"] == [8.0] * rows
+    for plain in (second, third):
+        assert b"content-encoding" not in plain
+        assert plain.startswith(b"HTTP/1.1 200")
+    assert len(site.door.records()) == 3
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+def test_both_ways_pack_the_same(make_site: Callable[..., Site], coding: str) -> None:
+    """The task that packs a finished answer, and the long way from its beginning."""
+    site = make_site()
+    asks = f"accept-encoding: {coding}, identity;q=0"
+    (short,) = site.talk(request(CONTENT, asks))
+    assert (site.short, site.lengthy) == (1, 1)
+    (lengthy,) = site.talk(request(CONTENT, asks, "connection: close"))
+    for answer in (short, lengthy):
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert f"content-encoding: {coding}".encode() in head
+        plain = gzip.decompress(body) if coding == "gzip" else zlib.decompress(body)
+        assert json.loads(plain)["outputs"][0]["data"] == [8.0]
+    assert len(site.door.records()) == 2
 
 
 def test_an_answer_that_waits_for_the_disk_goes_the_long_way(
