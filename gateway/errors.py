@@ -15,6 +15,7 @@
     │   ├── ModelTimedOut
     │   └── NonFiniteOutput
     ├── Overloaded          try again later; `retry_after_s` says when
+    │   └── TooManyAttempts   one client asks for too much of one thing
     ├── JournalUnavailable  the record could not be written, so no answer may be given
     ├── StoreUnavailable    the control store cannot be reached
     ├── Unreachable         no gateway answers where the command line looked for one
@@ -109,6 +110,10 @@ class Overloaded(AuditionError):
     def __init__(self, message: str, *, retry_after_s: int = 1) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class TooManyAttempts(Overloaded):
+    """Too much of one thing is asked for, such as guesses at a key, while all else is served."""
 
 
 class JournalUnavailable(AuditionError):

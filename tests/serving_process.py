@@ -29,7 +29,7 @@ from gateway.errors import Refused, Unreachable
 Document = dict[str, Any]
 _T = TypeVar("_T")
 
-_READY_WITHIN_S = 60.0
+_READY_WITHIN_S = 150.0
 _STOP_WITHIN_S = 30.0
 _SHOWN_LOG_CHARACTERS = 6000
 #: What the surroundings may set and a test must not see.

@@ -30,6 +30,7 @@ from gateway.ports import Checkpoint, EvaluatorReport, WorkerReport
 from gateway.protocols.admin_http import GuardedRoute, build_admin
 from gateway.protocols.admin_routes import Limits
 from gateway.protocols.authentication import Authenticator
+from gateway.protocols.export_http import EXPORT
 from gateway.protocols.labels_http import LabelsApp
 from gateway.stores.sql import SqlStore
 from tests.rollouts import Shelf, facts, solo, store_at
@@ -65,7 +66,7 @@ class Gateway:
         self._admin = build_admin(
             self.operations,
             self._authenticator.identify,
-            [GuardedRoute("GET", "/v1/endpoints/{endpoint}/export", _export, "view")],
+            [GuardedRoute(EXPORT, _export)],
             limits=Limits(upload_folder=folder),
         )
         self._server = uvicorn.Server(

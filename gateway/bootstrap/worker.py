@@ -8,6 +8,7 @@ import os
 import secrets
 import socket
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from gateway.archive.label_index import LabelIndex
@@ -20,15 +21,17 @@ from gateway.journal.writer import JournalWriter
 from gateway.judge.coverage import wait_archived
 from gateway.judge.operations import Operations
 from gateway.ports import ControlStore
+from gateway.protocols import admin_operations, app, oip_operations
 from gateway.protocols.admin_http import build_admin
 from gateway.protocols.admin_routes import Limits
 from gateway.protocols.app import Routed
 from gateway.protocols.asgi import Application, Receive, Scope, Send
 from gateway.protocols.authentication import Authenticator
-from gateway.protocols.export_http import export_routes
-from gateway.protocols.labels_http import LabelsApp
+from gateway.protocols.export_http import EXPORT, export_routes
+from gateway.protocols.labels_http import TAKE_LABELS, LabelsApp
 from gateway.protocols.oip_http import InferenceApp
 from gateway.protocols.oip_inference import Inference
+from gateway.protocols.openapi import openapi_document
 from gateway.runtimes.onnx import OnnxModel
 from gateway.runtimes.repository import ModelRepository
 from gateway.serving.dataplane import DataPlane
@@ -42,6 +45,14 @@ from gateway.telemetry.dead_processes import merge_dead, multiprocess_folder, un
 from gateway.telemetry.prometheus import MetricsSink, show_epoch
 
 _EXPORT_WAITS_S = 30.0
+#: Every route that a worker answers.
+OPERATIONS = (
+    *oip_operations.OPERATIONS,
+    TAKE_LABELS,
+    *admin_operations.OPERATIONS,
+    EXPORT,
+    *app.OPERATIONS,
+)
 
 
 class WorkerApp:
@@ -80,6 +91,7 @@ class WorkerApp:
             metrics=_scraped(host_app),
             authorise_metrics=access.metrics,
             is_ready=self.is_ready,
+            openapi=partial(openapi_document, OPERATIONS, is_open=settings.open_inference),
         )
         self._following: asyncio.Task[None] | None = None
 

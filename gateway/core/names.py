@@ -11,7 +11,9 @@ import re
 
 from gateway.errors import InvalidName
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+#: The alphabet of names, as every description of them shows it; ".." is refused besides.
+NAME_PATTERN = "[a-z0-9][a-z0-9._-]{0,62}"
+_NAME = re.compile(NAME_PATTERN)
 _PREDICTION_ID = re.compile(r"[0-9a-f]{32}")
 WRITER_ID_DIGITS = 12
 

@@ -31,9 +31,14 @@ from gateway.judge import registrations as opening
 from gateway.judge.access_keys import NewKey, create_key
 from gateway.judge.acknowledgement import LiveWorkers, require_loaded, wait_acknowledged
 from gateway.judge.changes import Change, Intent, ModelRepository, Opened
+from gateway.judge.documents import (
+    DecisionsDocument,
+    EvidenceDocument,
+    StatusDocument,
+    VersionsDocument,
+)
 from gateway.judge.freshness import require_fresh_evidence
 from gateway.judge.status import (
-    Document,
     endpoint_decisions,
     endpoint_evidence,
     endpoint_status,
@@ -70,21 +75,21 @@ class Operations:
         """Names of all endpoints."""
         return self._store.endpoints()
 
-    def status(self, endpoint: str) -> Document:
+    def status(self, endpoint: str) -> StatusDocument:
         """See `gateway.judge.status`."""
         return endpoint_status(
             self._store, endpoint, now_us=self._clock_us(), live=self._live_workers()
         )
 
-    def evidence(self, endpoint: str) -> Document:
+    def evidence(self, endpoint: str) -> EvidenceDocument:
         """Every registration with its terms and latest checkpoint."""
         return endpoint_evidence(self._store, endpoint)
 
-    def decisions(self, endpoint: str) -> Document:
+    def decisions(self, endpoint: str) -> DecisionsDocument:
         """The decision log and what a check of it found wrong."""
         return endpoint_decisions(self._store, endpoint)
 
-    def versions(self, endpoint: str) -> Document:
+    def versions(self, endpoint: str) -> VersionsDocument:
         """The versions that are known, and the files that are there besides."""
         on_disk = self._repository.versions(endpoint)
         return endpoint_versions(self._store, endpoint, on_disk=on_disk)

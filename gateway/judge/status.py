@@ -14,11 +14,25 @@ import msgspec
 from gateway.core.decisions import verify_decisions
 from gateway.core.routes import Challenger, Rollout
 from gateway.judge.acknowledgement import acknowledgement_of
+from gateway.judge.documents import (
+    ChallengerDocument,
+    CheckpointDocument,
+    DecisionsDocument,
+    EvaluatorDocument,
+    EvidenceDocument,
+    KnownVersionDocument,
+    RegistrationDocument,
+    StatusDocument,
+    VerdictDocument,
+    VersionDocument,
+    VersionsDocument,
+    WorkerDocument,
+)
 from gateway.ports import Checkpoint, ControlStore, EvaluatorReport, Registration, WorkerReport
 
-Document = dict[str, Any]
+_Document = dict[str, Any]
 
-_NOT_JUDGED: Document = {
+_NOT_JUDGED: VerdictDocument = {
     "kind": "WAIT",
     "reasons": ["nothing has been judged yet"],
     "estimate": None,
@@ -26,7 +40,9 @@ _NOT_JUDGED: Document = {
 }
 
 
-def endpoint_status(store: ControlStore, endpoint: str, *, now_us: int, live: set[str]) -> Document:
+def endpoint_status(
+    store: ControlStore, endpoint: str, *, now_us: int, live: set[str]
+) -> StatusDocument:
     """Phase, roles, split, challengers with their verdicts, workers and Evaluator."""
     rollout = store.rollout(endpoint)
     reports = store.workers()
@@ -49,20 +65,24 @@ def endpoint_status(store: ControlStore, endpoint: str, *, now_us: int, live: se
     }
 
 
-def endpoint_evidence(store: ControlStore, endpoint: str) -> Document:
+def endpoint_evidence(store: ControlStore, endpoint: str) -> EvidenceDocument:
     """Every registration of the endpoint with its terms and latest checkpoint."""
     rollout = store.rollout(endpoint)
     return {
         "endpoint": endpoint,
         "epoch": rollout.epoch,
         "registrations": [
-            {**msgspec.to_builtins(registration), "checkpoint": _latest(store, registration)}
+            msgspec.to_builtins(
+                RegistrationDocument(
+                    **msgspec.structs.asdict(registration), checkpoint=_latest(store, registration)
+                )
+            )
             for registration in store.registrations(endpoint)
         ],
     }
 
 
-def endpoint_decisions(store: ControlStore, endpoint: str) -> Document:
+def endpoint_decisions(store: ControlStore, endpoint: str) -> DecisionsDocument:
     """The decision log, oldest first, and what a check of its hashes found wrong."""
     decisions = store.decisions(endpoint)
     head, rollouts = store.head(endpoint), store.rollout_digests(endpoint)
@@ -75,21 +95,23 @@ def endpoint_decisions(store: ControlStore, endpoint: str) -> Document:
     }
 
 
-def endpoint_versions(store: ControlStore, endpoint: str, *, on_disk: Iterable[str]) -> Document:
+def endpoint_versions(
+    store: ControlStore, endpoint: str, *, on_disk: Iterable[str]
+) -> VersionsDocument:
     """Versions that the rollout knows, and files in the repository that it does not."""
     rollout = store.rollout(endpoint)
     return {
         "endpoint": endpoint,
         "epoch": rollout.epoch,
         "versions": [
-            {**_version(rollout, version), "role": _role(rollout, version)}
+            KnownVersionDocument(**_version(rollout, version), role=_role(rollout, version))
             for version in rollout.versions
         ],
         "not_added": sorted(set(on_disk) - set(rollout.versions)),
     }
 
 
-def _version(rollout: Rollout, version: str) -> Document:
+def _version(rollout: Rollout, version: str) -> VersionDocument:
     return {"version": version, "digest": rollout.versions[version].digest}
 
 
@@ -102,10 +124,11 @@ def _challenger(
     rollout: Rollout,
     challenger: Challenger,
     registration: Registration | None,
-    body: Document,
-) -> Document:
-    document: Document = {
-        **_version(rollout, challenger.version),
+    body: _Document,
+) -> ChallengerDocument:
+    document: ChallengerDocument = {
+        "version": challenger.version,
+        "digest": rollout.versions[challenger.version].digest,
         "registration": challenger.registration,
         "sample_bp": challenger.probability_bp,
         "split_bp": rollout.split.get(challenger.version, 0),
@@ -130,12 +153,12 @@ def _challenger(
     return document
 
 
-def _latest(store: ControlStore, registration: Registration) -> Document | None:
+def _latest(store: ControlStore, registration: Registration) -> CheckpointDocument | None:
     found = store.checkpoints(registration.endpoint, registration.number, latest_only=True)
     return _checkpoint(found[0]) if found else None
 
 
-def _checkpoint(checkpoint: Checkpoint) -> Document:
+def _checkpoint(checkpoint: Checkpoint) -> CheckpointDocument:
     return {
         "number": checkpoint.number,
         "at_us": checkpoint.at_us,
@@ -148,39 +171,40 @@ def _checkpoint(checkpoint: Checkpoint) -> Document:
 
 def _workers(
     endpoint: str, epoch: int, reports: list[WorkerReport], *, live: set[str], now_us: int
-) -> list[Document]:
+) -> list[WorkerDocument]:
     """Every live worker, also one that has said nothing yet, and those that are gone.
 
     Of what is gone nothing is awaited and nothing is believed: it neither lags nor serves.
     """
     said = {report.writer_id: report for report in reports}
     lagging = acknowledgement_of(endpoint, epoch, reports=reports, live=live).lagging
-    return [
-        {
+    documents: list[WorkerDocument] = []
+    for writer_id in sorted(live | said.keys()):
+        document: WorkerDocument = {
             "writer_id": writer_id,
             "is_gone": writer_id not in live,
             "is_lagging": writer_id in lagging,
-            **(_worker(said[writer_id], endpoint, now_us) if writer_id in said else {}),
         }
-        for writer_id in sorted(live | said.keys())
-    ]
+        if writer_id in said:
+            _say(document, said[writer_id], endpoint, now_us)
+        documents.append(document)
+    return documents
 
 
-def _worker(report: WorkerReport, endpoint: str, now_us: int) -> Document:
-    return {
-        "pid": report.pid,
-        "host": report.host,
-        "epoch": report.epochs.get(endpoint),
-        "loaded": report.loaded.get(endpoint, []),
-        "problem": report.problem,
-        "unrecorded_rows": report.unrecorded_rows,
-        "age_s": _age_s(report.at_us, now_us),
-    }
+def _say(document: WorkerDocument, report: WorkerReport, endpoint: str, now_us: int) -> None:
+    """Add what the worker last reported."""
+    document["pid"] = report.pid
+    document["host"] = report.host
+    document["epoch"] = report.epochs.get(endpoint)
+    document["loaded"] = report.loaded.get(endpoint, [])
+    document["problem"] = report.problem
+    document["unrecorded_rows"] = report.unrecorded_rows
+    document["age_s"] = _age_s(report.at_us, now_us)
 
 
 def _evaluator(
-    said: EvaluatorReport | None, body: Document, endpoint: str, *, now_us: int
-) -> Document | None:
+    said: EvaluatorReport | None, body: _Document, endpoint: str, *, now_us: int
+) -> EvaluatorDocument | None:
     if said is None:
         return None
     sources = body.get("sources", {})
@@ -196,12 +220,12 @@ def _evaluator(
     }
 
 
-def _body(said: EvaluatorReport | None) -> Document:
+def _body(said: EvaluatorReport | None) -> _Document:
     body = {} if said is None else msgspec.json.decode(said.body)
     return body if isinstance(body, dict) else {}
 
 
-def _said_of(body: Document, endpoint: str) -> Document:
+def _said_of(body: _Document, endpoint: str) -> _Document:
     return dict(body.get("endpoints", {}).get(endpoint, {}))
 
 

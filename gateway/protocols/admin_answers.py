@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway import errors
-from gateway.protocols.asgi import status_of
+from gateway.protocols.asgi import nothing_at, status_of
 
 
 def answer(document: object, *, status: int = 200, epoch: int | None = None) -> Response:
@@ -42,9 +42,6 @@ def error_answer(error: Exception) -> Response:
 
 
 def _status(error: Exception) -> int:
-    # The one thing that is scarce here is attempts at guessing a key.
-    if isinstance(error, errors.Overloaded):
-        return 429
     return status_of(error) if isinstance(error, errors.AuditionError) else 500
 
 
@@ -53,9 +50,10 @@ async def on_error(_request: Request, error: Exception) -> Response:
     return error_answer(error)
 
 
-async def on_http_error(_request: Request, error: Exception) -> Response:
+async def on_http_error(request: Request, error: Exception) -> Response:
     """Starlette's hook for its own: no such route, or no such method there."""
     assert isinstance(error, HTTPException)
-    response = answer({"error": error.detail}, status=error.status_code)
+    found = error.detail if error.status_code != 404 else nothing_at(request.url.path)
+    response = answer({"error": found}, status=error.status_code)
     response.headers.update(error.headers or {})
     return response

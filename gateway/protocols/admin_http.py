@@ -24,8 +24,10 @@ from gateway.core.names import require_name
 from gateway.errors import AuditionError
 from gateway.judge.operations import Operations
 from gateway.ports import Key
+from gateway.protocols import admin_operations as told
 from gateway.protocols.admin_answers import error_answer, on_error, on_http_error
 from gateway.protocols.admin_routes import AdminRoutes, Limits
+from gateway.protocols.operation import Operation, allow_header
 
 Authenticate = Callable[[str | None], Key]
 Handle = Callable[[Request], Awaitable[Response]]
@@ -33,12 +35,10 @@ Handle = Callable[[Request], Awaitable[Response]]
 
 @dataclass(frozen=True, slots=True)
 class GuardedRoute:
-    """A route and the right that it needs; its handler finds the key in `key_of(request)`."""
+    """An operation and what does it; its handler finds the key in `key_of(request)`."""
 
-    method: str
-    path: str
+    operation: Operation
     handle: Handle
-    needs: Right
 
 
 def build_admin(
@@ -50,8 +50,8 @@ def build_admin(
 ) -> Starlette:
     """The application for every path under /v1. `authenticate` may block; it gets a thread."""
     routes = (*admin_routes(AdminRoutes(operations, limits)), *extra_routes)
-    return Starlette(
-        routes=[_route(path, routes) for path in dict.fromkeys(r.path for r in routes)],
+    app = Starlette(
+        routes=[Route(path, _Path(path, routes)) for path in dict.fromkeys(map(_path, routes))],
         middleware=[Middleware(Gate, authenticate=authenticate)],
         exception_handlers={
             AuditionError: on_error,
@@ -59,26 +59,27 @@ def build_admin(
             Exception: on_error,
         },
     )
+    app.router.redirect_slashes = False  # a path with one more slash is another path
+    return app
 
 
 def admin_routes(handlers: AdminRoutes) -> tuple[GuardedRoute, ...]:
     """Every route of this file's own."""
-    one = "/v1/endpoints/{endpoint}"
     return (
-        GuardedRoute("GET", "/v1/endpoints", handlers.list_endpoints, "view"),
-        GuardedRoute("GET", one, handlers.show_status, "view"),
-        GuardedRoute("PUT", f"{one}/split", handlers.put_split, "operate"),
-        GuardedRoute("PUT", f"{one}/shadow", handlers.put_shadow, "operate"),
-        GuardedRoute("PUT", f"{one}/challengers/{{version}}", handlers.challenge, "operate"),
-        GuardedRoute("DELETE", f"{one}/challengers/{{version}}", handlers.withdraw, "operate"),
-        GuardedRoute("POST", f"{one}/promotions", handlers.promote, "operate"),
-        GuardedRoute("POST", f"{one}/rollbacks", handlers.roll_back, "operate"),
-        GuardedRoute("GET", f"{one}/evidence", handlers.show_evidence, "view"),
-        GuardedRoute("GET", f"{one}/decisions", handlers.show_decisions, "view"),
-        GuardedRoute("GET", f"{one}/versions", handlers.list_versions, "view"),
-        GuardedRoute("POST", f"{one}/versions", handlers.add_version, "operate"),
-        GuardedRoute("GET", "/v1/keys", handlers.list_keys, "admin"),
-        GuardedRoute("POST", "/v1/keys", handlers.create_key, "admin"),
+        GuardedRoute(told.LIST_ENDPOINTS, handlers.list_endpoints),
+        GuardedRoute(told.SHOW_STATUS, handlers.show_status),
+        GuardedRoute(told.PUT_SPLIT, handlers.put_split),
+        GuardedRoute(told.PUT_SHADOW, handlers.put_shadow),
+        GuardedRoute(told.CHALLENGE, handlers.challenge),
+        GuardedRoute(told.WITHDRAW, handlers.withdraw),
+        GuardedRoute(told.PROMOTE, handlers.promote),
+        GuardedRoute(told.ROLL_BACK, handlers.roll_back),
+        GuardedRoute(told.SHOW_EVIDENCE, handlers.show_evidence),
+        GuardedRoute(told.SHOW_DECISIONS, handlers.show_decisions),
+        GuardedRoute(told.LIST_VERSIONS, handlers.list_versions),
+        GuardedRoute(told.ADD_VERSION, handlers.add_version),
+        GuardedRoute(told.LIST_KEYS, handlers.list_keys),
+        GuardedRoute(told.CREATE_KEY, handlers.create_key),
     )
 
 
@@ -102,16 +103,37 @@ class Gate:
         await self._app(scope, receive, send)
 
 
-def _route(path: str, routes: Sequence[GuardedRoute]) -> Route:
-    """One route for a path and all its methods, so that another method there is 405."""
-    by_method = {route.method: route for route in routes if route.path == path}
+class _Path:
+    """ASGI: one path with all its methods, so that another method there is 405."""
 
-    async def guarded(request: Request) -> Response:
-        route = by_method["GET" if request.method == "HEAD" else request.method]
+    def __init__(self, path: str, routes: Sequence[GuardedRoute]) -> None:
+        here = [route for route in routes if route.operation.path == path]
+        self._by_method = {route.operation.method: route for route in here}
+        self._allow = allow_header((route.operation for route in here), path).decode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request that came through the gate."""
+        request = Request(scope, receive, send)
+        await (await self._answer(request))(scope, receive, send)
+
+    async def _answer(self, request: Request) -> Response:
+        route = self._by_method.get("GET" if request.method == "HEAD" else request.method)
+        if request.method == "OPTIONS":
+            return Response(status_code=204, headers={"allow": self._allow})
+        if route is None:
+            raise HTTPException(405, f"use {self._allow} here", {"allow": self._allow})
         for kind, name in request.path_params.items():
             require_name(kind, name)
         endpoint = request.path_params.get("endpoint")
-        require_right(request.scope["key"], route.needs, endpoint=endpoint)
+        require_right(request.scope["key"], _needed(route), endpoint=endpoint)
         return await route.handle(request)
 
-    return Route(path, guarded, methods=list(by_method))
+
+def _needed(route: GuardedRoute) -> Right:
+    needs = route.operation.needs
+    assert needs is not None, "every route under /v1 needs a key"
+    return needs
+
+
+def _path(route: GuardedRoute) -> str:
+    return route.operation.path

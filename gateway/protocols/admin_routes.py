@@ -6,10 +6,11 @@ Rules: who acts is the key's name, never something the request says. A change ne
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 from starlette.concurrency import run_in_threadpool
@@ -20,12 +21,34 @@ from starlette.responses import Response
 from gateway.core.access import covers
 from gateway.errors import Forbidden, InvalidInput
 from gateway.judge.changes import Change, Intent
+from gateway.judge.documents import (
+    DecisionsDocument,
+    EvidenceDocument,
+    StatusDocument,
+    VersionsDocument,
+)
 from gateway.judge.operations import Operations
 from gateway.ports import Key
 from gateway.protocols.admin_answers import answer
-from gateway.protocols.bodies import JSON, read_json, require_media_type, spool_body
+from gateway.protocols.admin_operations import (
+    EPOCH_TAG,
+    ChallengeBody,
+    EndpointsDocument,
+    KeyBody,
+    KeyDocument,
+    KeysDocument,
+    NewKeyDocument,
+    NewVersionQuery,
+    PromotionBody,
+    ReasonBody,
+    RollbackBody,
+    ShadowBody,
+    SplitBody,
+)
+from gateway.protocols.bodies import JSON, read_json, read_query, require_media_type, spool_body
 
 _K = TypeVar("_K", bound=msgspec.Struct)
+_D = TypeVar("_D", StatusDocument, EvidenceDocument, DecisionsDocument, VersionsDocument)
 _MODEL_FILES = frozenset({"application/octet-stream", "application/onnx"})
 
 
@@ -35,48 +58,6 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     upload_folder: Path
     body_bytes: int = 1 << 20
     model_bytes: int = 2 << 30
-
-
-class _Body(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    reason: str = ""
-
-
-class SplitBody(_Body):
-    """Basis points by version, 10,000 together."""
-
-    weights_bp: dict[str, int]
-
-
-class ShadowBody(_Body):
-    """The share of predictions that the version's shadow sees, in basis points."""
-
-    version: str
-    sample_bp: int
-
-
-class ChallengeBody(_Body):
-    """`sample_bp` null: what the endpoint file says."""
-
-    sample_bp: int | None = None
-
-
-class PromotionBody(_Body):
-    """`force` promotes without a verdict and needs a reason."""
-
-    version: str
-    force: bool = False
-
-
-class RollbackBody(_Body):
-    """Needs a reason."""
-
-
-class KeyBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """`endpoints` empty: all of them."""
-
-    name: str
-    role: str
-    endpoints: list[str] = []
 
 
 class AdminRoutes:
@@ -89,7 +70,10 @@ class AdminRoutes:
     async def list_endpoints(self, request: Request) -> Response:
         """The endpoints that the key covers, with their status."""
         _require_no_body(request)
-        return answer({"endpoints": await run_in_threadpool(self._statuses, key_of(request))})
+        seen: EndpointsDocument = {
+            "endpoints": await run_in_threadpool(self._statuses, key_of(request))
+        }
+        return answer(seen)
 
     async def show_status(self, request: Request) -> Response:
         """Phase, split, challengers, verdicts, workers."""
@@ -132,7 +116,7 @@ class AdminRoutes:
         _require_no_body(request)
         version = request.path_params["version"]
         return await self._change(
-            request, _query_reason(request), self._operations.withdraw, version
+            request, read_query(request, ReasonBody), self._operations.withdraw, version
         )
 
     async def promote(self, request: Request) -> Response:
@@ -150,15 +134,17 @@ class AdminRoutes:
     async def add_version(self, request: Request) -> Response:
         """Take in the model file that is the body; `?version=` names it."""
         require_media_type(request, _MODEL_FILES)
-        version = request.query_params.get("version")
-        if version is None:
-            raise InvalidInput("version", "name it in the query: ?version=2")
+        query = read_query(request, NewVersionQuery)
         _expected_epoch(request)  # before gigabytes are taken in
         with tempfile.TemporaryDirectory(dir=self._limits.upload_folder) as folder:
             file = Path(folder) / "model.onnx"
             await spool_body(request, file, limit_bytes=self._limits.model_bytes)
             return await self._change(
-                request, _query_reason(request), self._operations.add_version, version, file
+                request,
+                ReasonBody(reason=query.reason),
+                self._operations.add_version,
+                query.version,
+                file,
             )
 
     async def list_keys(self, request: Request) -> Response:
@@ -166,7 +152,8 @@ class AdminRoutes:
         _require_no_body(request)
         _require_unlimited(key_of(request))
         keys = await run_in_threadpool(self._operations.keys)
-        return answer({"keys": [_public(key) for key in keys]})
+        seen: KeysDocument = {"keys": [_public(key) for key in keys]}
+        return answer(seen)
 
     async def create_key(self, request: Request) -> Response:
         """Make a key; its token is in this answer and nowhere else."""
@@ -175,16 +162,18 @@ class AdminRoutes:
         made = await run_in_threadpool(
             self._operations.create_key, name=body.name, role=body.role, endpoints=body.endpoints
         )
-        return answer({**_public(made.key), "token": made.token}, status=201)
+        seen: NewKeyDocument = {**_public(made.key), "token": made.token}
+        return answer(seen, status=201)
 
-    def _statuses(self, key: Key) -> list[dict[str, Any]]:
+    def _statuses(self, key: Key) -> list[StatusDocument]:
         names = [name for name in self._operations.endpoints() if covers(key, name)]
         return [self._operations.status(name) for name in names]
 
-    async def _show(self, request: Request, read: Callable[[str], dict[str, Any]]) -> Response:
+    async def _show(self, request: Request, read: Callable[[str], _D]) -> Response:
         _require_no_body(request)
         document = await run_in_threadpool(read, request.path_params["endpoint"])
-        return answer(document, epoch=document.get("epoch"))
+        epoch = document.get("epoch")
+        return answer(document, epoch=epoch if isinstance(epoch, int) else None)
 
     async def _body(self, request: Request, kind: type[_K]) -> _K:
         return await read_json(request, kind, limit_bytes=self._limits.body_bytes)
@@ -192,7 +181,7 @@ class AdminRoutes:
     async def _change(
         self,
         request: Request,
-        body: _Body,
+        body: ReasonBody,
         change: Callable[..., Change],
         *arguments: object,
         **options: object,
@@ -219,14 +208,9 @@ def _expected_epoch(request: Request) -> int:
         raise HTTPException(
             428, 'send `If-Match: "<epoch>"`, the epoch that the change was decided on'
         )
-    digits = given.strip().removeprefix("W/").strip('"')
-    if not (digits.isascii() and digits.isdecimal()):
-        raise InvalidInput("If-Match", f"{given!r} is no epoch; send the status's ETag")
-    return int(digits)
-
-
-def _query_reason(request: Request) -> _Body:
-    return _Body(reason=request.query_params.get("reason", ""))
+    if re.match(EPOCH_TAG, given) is None:
+        raise InvalidInput("If-Match", f"{given[:40]!r} is no epoch; send the status's ETag")
+    return int(given.removeprefix("W/").strip('"'))
 
 
 def _require_no_body(request: Request) -> None:
@@ -239,7 +223,10 @@ def _require_unlimited(key: Key) -> None:
         raise Forbidden("this key covers some endpoints only; keys need one that covers all")
 
 
-def _public(key: Key) -> dict[str, Any]:
-    document: dict[str, Any] = msgspec.to_builtins(key)
-    del document["sha256"]
-    return document
+def _public(key: Key) -> KeyDocument:
+    return {
+        "name": key.name,
+        "role": key.role,
+        "endpoints": list(key.endpoints),
+        "created_at_us": key.created_at_us,
+    }

@@ -26,6 +26,7 @@ from gateway.errors import (
     Overloaded,
     Refused,
     StoreUnavailable,
+    TooManyAttempts,
     Unauthenticated,
     UnknownEndpoint,
     UnknownVersion,
@@ -60,6 +61,7 @@ STATUSES: dict[type[BaseException], int] = {
     Refused: 409,
     ModelTimedOut: 504,
     ModelFailed: 502,
+    TooManyAttempts: 429,
     Overloaded: 503,
     JournalUnavailable: 503,
     StoreUnavailable: 503,
@@ -84,6 +86,11 @@ class ClientGone(Exception):
 def status_of(error: AuditionError) -> int:
     """The HTTP status of an error."""
     return next(STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES)
+
+
+def nothing_at(path: str) -> str:
+    """What is said of a path that leads nowhere."""
+    return f"there is nothing at {path[:200]}"
 
 
 async def read_body(receive: Receive, headers: Headers, *, limit_bytes: int) -> bytes:
@@ -160,6 +167,15 @@ async def send_json(
 ) -> None:
     """One JSON response."""
     await send_bytes(send, status, msgspec.json.encode(content), [JSON, *headers])
+
+
+async def send_other_method(send: Send, method: str, allow: bytes) -> None:
+    """The answer to OPTIONS, and to a method that is none of a path's own, `allow`."""
+    if method == "OPTIONS":
+        await send({"type": "http.response.start", "status": 204, "headers": [(b"allow", allow)]})
+        await send({"type": "http.response.body", "body": b""})
+    else:
+        await send_json(send, 405, {"error": f"use {allow.decode()} here"}, ((b"allow", allow),))
 
 
 class Response(msgspec.Struct, gc=False):

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from time import monotonic
 
 from gateway.core.access import find_key
-from gateway.errors import Overloaded, StoreUnavailable, Unauthenticated
+from gateway.errors import StoreUnavailable, TooManyAttempts, Unauthenticated
 from gateway.ports import ControlStore, Key
 
 _FAILURES_ALLOWED = 20
@@ -34,7 +34,7 @@ class Authenticator:
     def identify(self, authorization: str | None) -> Key:
         """The key of an Authorization header's value.
 
-        Raises Unauthenticated, Overloaded after too many failures, or StoreUnavailable where
+        Raises Unauthenticated, TooManyAttempts after too many failures, or StoreUnavailable where
         the key is not known yet and the store cannot say.
         """
         token = _bearer_token(authorization)
@@ -66,7 +66,7 @@ class Authenticator:
             oldest_s = self._failed_at_s[0] if self._is_full() else None
             if oldest_s is not None and now_s - oldest_s < _FAILURE_WINDOW_S:
                 wait_s = int(_FAILURE_WINDOW_S - (now_s - oldest_s)) + 1
-                raise Overloaded("too many unknown keys; wait", retry_after_s=wait_s)
+                raise TooManyAttempts("too many unknown keys; wait", retry_after_s=wait_s)
             self._failed_at_s.append(now_s)
 
     def _is_full(self) -> bool:

@@ -51,6 +51,15 @@ async def read_json(request: Request, kind: type[_S], *, limit_bytes: int) -> _S
     return decode_json(await read_body(request, limit_bytes=limit_bytes), kind)
 
 
+def read_query(request: Request, kind: type[_S]) -> _S:
+    """The query as `kind`, whose fields are texts. Raises InvalidInput with the parameter."""
+    try:
+        return msgspec.convert(dict(request.query_params), type=kind, strict=False)
+    except msgspec.ValidationError as error:
+        message, _, path = str(error).partition(" - at `")
+        raise InvalidInput(path.rstrip("`").removeprefix("$.") or "query", message) from None
+
+
 def decode_json(body: bytes, kind: type[_S]) -> _S:
     """The JSON document as `kind`. Raises InvalidInput with the path of what is wrong."""
     try:

@@ -27,9 +27,7 @@ _STATUS_LINES = {
     status.value: b"HTTP/1.1 %d %s\r\n" % (status.value, status.phrase.encode())
     for status in HTTPStatus
 }
-_FAILED = Response(
-    500, [(b"content-type", b"application/json")], b'{"error":"internal server error"}'
-)
+_FAILED = Response(500, [(b"content-type", b"application/json")], b'{"error":"internal error"}')
 _logger = logging.getLogger(__name__)
 
 

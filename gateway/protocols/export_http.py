@@ -14,16 +14,22 @@ from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Annotated
 
+import msgspec
+from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from gateway.core.routes import EndpointRules
-from gateway.errors import InvalidInput, Overloaded, StoreUnavailable
+from gateway.errors import InvalidInput, StoreUnavailable, TooManyAttempts
 from gateway.protocols.admin_http import GuardedRoute
+from gateway.protocols.admin_operations import ENDPOINT, OF_ENDPOINT
+from gateway.protocols.bodies import read_query
+from gateway.protocols.operation import Operation
 
 COMMAND = (sys.executable, "-m", "gateway.archive.export")
-PATH = "/v1/endpoints/{endpoint}/export"
+PATH = f"{ENDPOINT}/export"
 
 _MEDIA_TYPES = {
     "parquet": "application/vnd.apache.parquet",
@@ -50,7 +56,25 @@ def export_routes(
 ) -> tuple[GuardedRoute, ...]:
     """The export's route over the archive in a folder."""
     exports = _Exports(archive, rules_of=rules_of, covered_now=covered_now, command=command)
-    return (GuardedRoute("GET", PATH, exports.answer, "view"),)
+    return (GuardedRoute(EXPORT, exports.answer),)
+
+
+class ExportQuery(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """The form of the file."""
+
+    format: Annotated[str, Meta(extra_json_schema={"enum": list(_MEDIA_TYPES)})] = "parquet"
+
+
+EXPORT = Operation(
+    method="GET",
+    path=PATH,
+    needs="view",
+    summary="The inference table: every prediction that was answered before the request came.",
+    query=ExportQuery,
+    gives={200: dict.fromkeys((name.partition(";")[0] for name in _MEDIA_TYPES.values()), bytes)},
+    carries={"Content-Disposition": "the name of the file"},
+    refuses=(*OF_ENDPOINT, InvalidInput),
+)
 
 
 class _Exports:
@@ -66,14 +90,16 @@ class _Exports:
         self._running = 0
 
     async def answer(self, request: Request) -> Response:
-        """One export. Raises InvalidInput, UnknownEndpoint, StoreUnavailable or Overloaded."""
+        """One export. Raises InvalidInput, UnknownEndpoint, StoreUnavailable or TooManyAttempts."""
         endpoint = request.path_params["endpoint"]
-        form = request.query_params.get("format", "parquet")
+        form = read_query(request, ExportQuery).format
         if form not in _MEDIA_TYPES:
             raise InvalidInput("format", f"{form[:40]!r} is unknown; use parquet, csv or ndjson")
         rules = await asyncio.to_thread(self._rules_of, endpoint)
         if self._running >= _MOST_AT_ONCE:
-            raise Overloaded(f"{_MOST_AT_ONCE} exports are running; try again", retry_after_s=5)
+            raise TooManyAttempts(
+                f"{_MOST_AT_ONCE} exports are running; try again", retry_after_s=5
+            )
         chunks = self._run(endpoint, form, rules)
         # Only after the first chunk can nothing go wrong any more that has a status.
         first = await anext(chunks, b"")

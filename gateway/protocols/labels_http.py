@@ -14,16 +14,27 @@ import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
 import msgspec
 from anyio.to_thread import run_sync
+from msgspec import Meta
 
 from gateway.archive.label_index import LabelIndex
 from gateway.core.names import is_prediction_id
 from gateway.core.records import LabelRow, LabelsRecord, Scalar
 from gateway.core.times import require_time
-from gateway.errors import AuditionError, InvalidInput
+from gateway.errors import (
+    AuditionError,
+    BodyTooLarge,
+    Forbidden,
+    InvalidInput,
+    JournalUnavailable,
+    StoreUnavailable,
+    TooManyAttempts,
+    Unauthenticated,
+    UnsupportedEncoding,
+)
 from gateway.journal.writer import JournalWriter
 from gateway.protocols.asgi import (
     ClientGone,
@@ -35,7 +46,9 @@ from gateway.protocols.asgi import (
     read_body,
     send_error,
     send_json,
+    send_other_method,
 )
+from gateway.protocols.operation import JSON_TYPE, LINES_TYPE, Operation, allow_header
 from gateway.protocols.request_context import check_attributes, check_text
 
 MAX_ROWS = 100_000
@@ -53,7 +66,9 @@ _OFFSET = re.compile(r"[+-]\d\d:\d\d")
 AuthoriseLabels = Callable[[Headers], Awaitable[str]]
 
 
-class _LabelIn(msgspec.Struct, forbid_unknown_fields=True):
+class LabelIn(msgspec.Struct, forbid_unknown_fields=True):
+    """One label as it is sent; `row` is the prediction's, 0 unless it was a batch."""
+
     prediction_id: str
     label: bool | float | str
     row: int = 0
@@ -62,8 +77,48 @@ class _LabelIn(msgspec.Struct, forbid_unknown_fields=True):
 
 
 _rows_of_array = msgspec.json.Decoder(list[msgspec.Raw])
-_row = msgspec.json.Decoder(_LabelIn)
+_row = msgspec.json.Decoder(LabelIn)
 _content = msgspec.json.Encoder(order="sorted")
+
+
+class InvalidRow(TypedDict):
+    """A row that was refused, and why."""
+
+    index: int
+    reason: str
+
+
+class LabelsDocument(TypedDict):
+    """How many rows were accepted, seen before and refused; the first refused ones by name."""
+
+    accepted: int
+    duplicate: int
+    invalid: int
+    invalid_rows: list[InvalidRow]
+
+
+TAKE_LABELS = Operation(
+    method="POST",
+    path="/v1/labels",
+    needs="label",
+    summary="Take in labels: a JSON array, or one JSON object a line.",
+    takes={JSON_TYPE: Annotated[list[LabelIn], Meta(max_length=MAX_ROWS)], LINES_TYPE: bytes},
+    gives={202: {JSON_TYPE: LabelsDocument}},
+    refuses=(
+        *(Unauthenticated, Forbidden, TooManyAttempts, StoreUnavailable, JournalUnavailable),
+        *(InvalidInput, BodyTooLarge, UnsupportedEncoding),
+    ),
+    examples=(
+        [
+            {
+                "prediction_id": "1a20768d09e44b4263c6585000000000",
+                "label": 1,
+                "observed_at": "2013-04-01T12:00:00Z",
+            }
+        ],
+    ),
+)
+_ALLOWED = allow_header([TAKE_LABELS], TAKE_LABELS.path)
 
 
 class _Reading(msgspec.Struct):
@@ -71,7 +126,7 @@ class _Reading(msgspec.Struct):
 
     rows: dict[str, LabelRow]
     repeated: int
-    invalid: list[dict[str, Any]]
+    invalid: list[InvalidRow]
     known: set[str]
 
     def fresh(self) -> list[LabelRow]:
@@ -102,7 +157,7 @@ class LabelsApp:
         """Answer one request."""
         try:
             if scope["method"] != "POST":
-                await send_json(send, 405, {"error": "use POST here"}, ((b"allow", b"POST"),))
+                await send_other_method(send, scope["method"], _ALLOWED)
                 return
             headers: Headers = dict(scope["headers"])
             client = await self._authorise(headers)
@@ -113,7 +168,7 @@ class LabelsApp:
         except AuditionError as error:
             await send_error(send, error)
 
-    async def _take(self, body: bytes, headers: Headers, client: str) -> dict[str, Any]:
+    async def _take(self, body: bytes, headers: Headers, client: str) -> LabelsDocument:
         reading = await run_sync(self._read, body, headers)
         fresh = reading.fresh()
         await self._keep(fresh, client)
@@ -126,7 +181,7 @@ class LabelsApp:
 
     def _read(self, body: bytes, headers: Headers) -> _Reading:
         rows: dict[str, LabelRow] = {}
-        invalid: list[dict[str, Any]] = []
+        invalid: list[InvalidRow] = []
         repeated = 0
         for index, raw in enumerate(_split(body, headers)):
             if index % _ROWS_A_BREATH == 0:
@@ -210,7 +265,7 @@ def _moment(text: str) -> int:
     return require_time("observed_at", (moment - _EPOCH) // _MICROSECOND)
 
 
-def _label_id(found: _LabelIn, label: float | str, observed_at_us: int | None) -> str:
+def _label_id(found: LabelIn, label: float | str, observed_at_us: int | None) -> str:
     """The identity of a label is what it says, not when it arrived: a digest of that.
 
     It begins as the prediction's id does, with its time, so that labels of one hour are

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import NamedTuple
 
 from gateway.core.names import require_name
 from gateway.core.tensors import TensorSpec
@@ -20,17 +20,42 @@ from gateway.protocols.asgi import (
     Receive,
     Scope,
     Send,
+    nothing_at,
     read_body,
     refuse_pickles,
     send_as_asked,
     send_error,
     send_json,
+    send_other_method,
+)
+from gateway.protocols.oip_documents import (
+    LiveDocument,
+    MetadataDocument,
+    ModelReadyDocument,
+    ReadyDocument,
+    ServerDocument,
+    TensorDocument,
 )
 from gateway.protocols.oip_inference import Authorise, Inference, Target
+from gateway.protocols.oip_operations import LIVE, MODEL, OPERATIONS, READY, SERVER
+from gateway.protocols.operation import VERSION, allow_header
 from gateway.serving.routes import Routes, Table
 
 _MODEL_PATH = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?(?:/(infer|ready))?")
-_SERVER = {"name": "audition", "version": "0.1.0", "extensions": ["binary_tensor_data"]}
+_ALLOWED = {one.path: allow_header(OPERATIONS, one.path) for one in OPERATIONS}
+_SERVER: ServerDocument = {
+    "name": "audition",
+    "version": VERSION,
+    "extensions": ["binary_tensor_data"],
+}
+
+
+class _Place(NamedTuple):
+    """A path by its template, and what it names."""
+
+    template: str
+    endpoint: str = ""
+    version: str = ""
 
 
 class InferenceApp:
@@ -79,44 +104,38 @@ class InferenceApp:
     async def _describe(self, path: str, scope: Scope, send: Send) -> None:
         headers: Headers = dict(scope["headers"])
         refuse_pickles(headers)
-        if path == "/v2/health/live":
-            await send_json(send, 200, {"live": True})
-        elif path == "/v2/health/ready":
-            ready = self._is_ready()
-            await send_json(send, 200 if ready else 503, {"ready": ready})
-        elif path in ("/v2", "/v2/"):
-            self._authorise(headers, "infer", "")
-            await send_json(send, 200, _SERVER)
+        place = _place(path)
+        table = self._let_in(place, headers)
+        allow = _ALLOWED[place.template]
+        if scope["method"] not in ("GET", "HEAD") or b"GET" not in allow:
+            await send_other_method(send, scope["method"], allow)
+        elif place.template == READY:
+            is_ready = self._is_ready()
+            await send_json(send, 200 if is_ready else 503, ReadyDocument(ready=is_ready))
         else:
-            await self._describe_model(path, headers, scope["method"], send)
+            await send_json(send, 200, _document(place, table))
 
-    async def _describe_model(self, path: str, headers: Headers, method: str, send: Send) -> None:
-        match = _MODEL_PATH.fullmatch(path)
-        if match is None:
-            raise UnknownEndpoint(f"there is nothing at {path[:200]}")
-        endpoint, version, verb = match.groups()
+    def _let_in(self, place: _Place, headers: Headers) -> Table | None:
+        """What a path leads to, for who may ask. Raises as the rights and the routes say."""
+        if place.template in (LIVE, READY):
+            return None
         try:
-            self._authorise(headers, "infer", endpoint)
+            self._authorise(headers, "infer", place.endpoint)
         except Forbidden:
             # Who may pin a version may also be told that it is not there.
-            if version is None or verb != "infer":
+            if not place.version or not place.template.endswith("/infer"):
                 raise
-            self._authorise(headers, "operate", endpoint)
-        table = self._table(endpoint)
-        if version is not None and version not in table.versions:
-            require_name("version", version)
+            self._authorise(headers, "operate", place.endpoint)
+        if place.template == SERVER:
+            return None
+        table = self._table(place.endpoint)
+        if place.version and place.version not in table.versions:
+            require_name("version", place.version)
             raise UnknownVersion(
-                f"version {version[:80]!r} of endpoint {endpoint} is not loaded; loaded are "
-                + ", ".join(sorted(table.versions))
+                f"version {place.version[:80]!r} of endpoint {place.endpoint} is not loaded; "
+                f"loaded are {', '.join(sorted(table.versions))}"
             )
-        if verb == "infer" or method != "GET":
-            allowed = b"POST" if verb == "infer" else b"GET"
-            message = {"error": f"use {allowed.decode()} here"}
-            await send_json(send, 405, message, ((b"allow", allowed),))
-        elif verb == "ready":
-            await send_json(send, 200, {"name": endpoint, "ready": True})
-        else:
-            await send_json(send, 200, _metadata(table, version))
+        return table
 
     def _table(self, endpoint: str) -> Table:
         table = self._routes.tables.get(endpoint)
@@ -127,10 +146,30 @@ class InferenceApp:
         return table
 
 
-def _metadata(table: Table, version: str | None) -> dict[str, Any]:
+def _place(path: str) -> _Place:
+    """The place of a path. Raises UnknownEndpoint where there is none."""
+    if path in (SERVER, LIVE, READY):
+        return _Place(path)
+    match = _MODEL_PATH.fullmatch(path)
+    if match is None:
+        raise UnknownEndpoint(nothing_at(path))
+    endpoint, version, verb = match.groups()
+    template = MODEL + ("/versions/{version}" if version else "") + (f"/{verb}" if verb else "")
+    return _Place(template, endpoint, version or "")
+
+
+def _document(place: _Place, table: Table | None) -> object:
+    if table is None:
+        return LiveDocument(live=True) if place.template == LIVE else _SERVER
+    if place.template.endswith("/ready"):
+        return ModelReadyDocument(name=place.endpoint, ready=True)
+    return _metadata(table, place.version)
+
+
+def _metadata(table: Table, version: str) -> MetadataDocument:
     shown = version or table.rollout.champion
     signature = table.versions[shown].model.facts.signature
-    inputs = signature.inputs if version is not None else tuple(table.inputs.values())
+    inputs = signature.inputs if version else tuple(table.inputs.values())
     return {
         "name": table.rollout.endpoint,
         "versions": sorted(table.versions),
@@ -140,5 +179,5 @@ def _metadata(table: Table, version: str | None) -> dict[str, Any]:
     }
 
 
-def _tensor_metadata(spec: TensorSpec) -> dict[str, Any]:
+def _tensor_metadata(spec: TensorSpec) -> TensorDocument:
     return {"name": spec.name, "datatype": spec.datatype, "shape": list(spec.shape)}

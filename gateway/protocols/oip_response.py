@@ -14,6 +14,7 @@ import orjson
 
 from gateway.core.tensors import Array, Signature, to_raw
 from gateway.errors import InvalidInput
+from gateway.protocols.oip_documents import AnswerDocument, AnswerParameters, OutputDocument
 from gateway.protocols.oip_request import InferRequest, RequestedOutput
 
 _NO_NAMES: frozenset[str] = frozenset()
@@ -72,7 +73,7 @@ def encode_response(
     model_name: str,
     model_version: str,
     request_id: str | None,
-    parameters: dict[str, Any],
+    parameters: AnswerParameters,
     outputs: Iterable[tuple[str, str, Array]],
     binary: Collection[str] = _NO_NAMES,
 ) -> tuple[bytes, int | None]:
@@ -81,9 +82,9 @@ def encode_response(
     `outputs` are (name, datatype, array). Raises InvalidInput if a BYTES output is no text.
     """
     chunks: list[bytes] = []
-    tensors: list[dict[str, Any]] = []
+    tensors: list[OutputDocument] = []
     for name, datatype, array in outputs:
-        tensor: dict[str, Any] = {"name": name, "datatype": datatype, "shape": array.shape}
+        tensor: OutputDocument = {"name": name, "datatype": datatype, "shape": array.shape}
         if name in binary:
             raw = to_raw(array)
             chunks.append(raw)
@@ -91,11 +92,15 @@ def encode_response(
         else:
             tensor["data"] = _texts(name, array) if datatype == "BYTES" else array.ravel()
         tensors.append(tensor)
-    answer: dict[str, Any] = {"model_name": model_name, "model_version": model_version}
-    if request_id is not None:
-        answer["id"] = request_id
-    answer["parameters"] = parameters
-    answer["outputs"] = tensors
+    answer: AnswerDocument = {
+        "model_name": model_name,
+        "model_version": model_version,
+        "id": request_id or "",
+        "parameters": parameters,
+        "outputs": tensors,
+    }
+    if request_id is None:
+        del answer["id"]
     head = orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
     if not chunks:
         return head, None

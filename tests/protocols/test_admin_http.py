@@ -16,6 +16,7 @@ from gateway.ports import Checkpoint, EvaluatorReport, WorkerReport
 from gateway.protocols.admin_http import GuardedRoute, admin_routes, build_admin
 from gateway.protocols.admin_routes import AdminRoutes, Limits
 from gateway.protocols.authentication import Authenticator
+from gateway.protocols.labels_http import TAKE_LABELS
 from gateway.stores.sql import SqlStore
 from tests.asgi_client import AsgiClient
 from tests.rollouts import Shelf, facts, solo, store_at
@@ -39,7 +40,7 @@ class Site:
             acknowledge_within_s=0,
         )
         self.limits = Limits(upload_folder=folder, body_bytes=4096, model_bytes=10_000)
-        extra = GuardedRoute("POST", "/v1/labels", _accept_labels, "label")
+        extra = GuardedRoute(TAKE_LABELS, _accept_labels)
         app = build_admin(
             self.operations, Authenticator(store).identify, [extra], limits=self.limits
         )
@@ -89,7 +90,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 def _routes(site: Site) -> list[tuple[str, str, str]]:
     guarded = admin_routes(AdminRoutes(site.operations, site.limits))
-    found = [(route.method, route.path, route.needs) for route in guarded]
+    found = [(one.operation.method, one.operation.path, one.operation.needs) for one in guarded]
     return [*found, ("POST", "/v1/labels", "label")]
 
 
@@ -338,8 +339,20 @@ def test_what_is_not_there_is_404(site: Site) -> None:
 def test_another_method_is_405(site: Site) -> None:
     """With the methods that there are."""
     answer = site.ask("PATCH", f"{ONE}/split", {})
-    assert (answer.status_code, answer.headers["allow"]) == (405, "PUT")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "PUT, OPTIONS")
     assert list(answer.json()) == ["error"]
+    allowed = site.ask("OPTIONS", f"{ONE}/challengers/2")
+    assert (allowed.status_code, allowed.headers["allow"]) == (204, "DELETE, PUT, OPTIONS")
+    head = site.ask("HEAD", ONE)
+    assert (head.status_code, head.headers["etag"]) == (200, '"1"')
+
+
+def test_a_path_that_is_none_is_404(site: Site) -> None:
+    """In the form of every other error; a slash too many makes another path."""
+    for path in ("/v1/nothing", f"{ONE}/", "/v1/keys/"):
+        answer = site.ask("GET", path)
+        assert answer.status_code == 404
+        assert answer.json() == {"error": f"there is nothing at {path}"}
 
 
 def _upload(site: Site, version: str, content: Any, **headers: str | None) -> Any:

@@ -29,6 +29,7 @@ class Site:
             metrics=_named("metrics"),
             authorise_metrics=self._authorise,
             is_ready=lambda: self.ready,
+            openapi=lambda: b'{"openapi":"3.1.0"}',
         )
         self.routed = routed
         self._client = AsgiClient(routed)
@@ -94,6 +95,26 @@ def test_liveness_is_no_readiness() -> None:
     assert site.get("/livez").status_code == 200
     answer = site.get("/readyz")
     assert (answer.status_code, answer.json()) == (503, {"ready": False})
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics", "/openapi.json"])
+def test_what_is_read_is_not_written(path: str) -> None:
+    """HEAD as GET; OPTIONS names the methods, and any other is 405 with the same."""
+    site = Site()
+    assert site._client.request("HEAD", path).status_code == 200
+    allowed = site._client.request("OPTIONS", path)
+    assert (allowed.status_code, allowed.headers["allow"]) == (204, "GET, HEAD, OPTIONS")
+    refused = site._client.request("DELETE", path)
+    assert (refused.status_code, refused.headers["allow"]) == (405, "GET, HEAD, OPTIONS")
+    assert refused.json() == {"error": "use GET, HEAD, OPTIONS here"}
+
+
+def test_a_fault_of_ours_says_nothing_of_its_inside() -> None:
+    """500 in the form of every other error; the log has the rest."""
+    site = Site()
+    site.failure = ValueError("secret")
+    answer = site.get("/v1/endpoints")
+    assert (answer.status_code, answer.json()) == (500, {"error": "internal error"})
 
 
 def test_metrics_are_asked_for_with_a_key() -> None:

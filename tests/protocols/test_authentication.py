@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.errors import Overloaded, StoreUnavailable, Unauthenticated
+from gateway.errors import StoreUnavailable, TooManyAttempts, Unauthenticated
 from gateway.judge.access_keys import create_key
 from gateway.protocols.authentication import Authenticator
 from gateway.stores.sql import SqlStore
@@ -78,7 +78,7 @@ def test_guessing_is_slowed_down_and_keys_go_on_working(store: SqlStore) -> None
     for _ in range(20):
         with pytest.raises(Unauthenticated):
             authenticator.identify("Bearer guess")
-    with pytest.raises(Overloaded) as slowed:
+    with pytest.raises(TooManyAttempts) as slowed:
         authenticator.identify("Bearer guess")
     assert 1 <= slowed.value.retry_after_s <= 11
     assert authenticator.identify(f"Bearer {token}").name == "ada"

@@ -43,7 +43,7 @@ def _client(
         archive, rules_of=rules_of, covered_now=covered_now or at_once, command=command
     )
     app = Starlette(
-        routes=[Route(PATH, route.handle, methods=[route.method]) for route in routes],
+        routes=[Route(PATH, route.handle) for route in routes],
         exception_handlers={AuditionError: on_error},
     )
     return AsgiClient(app)

@@ -288,7 +288,9 @@ def test_many_bad_rows_are_counted_and_some_are_shown(desk: Desk) -> None:
 def test_other_methods_are_told_which_one(desk: Desk) -> None:
     """405 with Allow."""
     answer = AsgiClient(desk._client.app).request("GET", "/v1/labels")
-    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST, OPTIONS")
+    answer = AsgiClient(desk._client.app).request("OPTIONS", "/v1/labels")
+    assert (answer.status_code, answer.headers["allow"]) == (204, "POST, OPTIONS")
 
 
 def test_without_the_right_nothing_is_read(desk: Desk) -> None:

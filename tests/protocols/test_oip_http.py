@@ -180,9 +180,19 @@ def test_what_is_not_there_is_said(door: Door, path: str, status: int, said: str
 def test_each_route_has_its_method(door: Door) -> None:
     """405 names the one that is right."""
     answer = door.get(INFER)
-    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST, OPTIONS")
     answer = door.post(path="/v2/models/demo")
-    assert (answer.status_code, answer.headers["allow"]) == (405, "GET")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD, OPTIONS")
+
+
+@pytest.mark.parametrize("path", ["/v2", "/v2/health/live", "/v2/health/ready", "/v2/models/demo"])
+def test_head_is_a_get_and_options_says_what_there_is(door: Door, path: str) -> None:
+    """On every path that can be read; what else is sent there is 405, also to health."""
+    assert door._client.request("HEAD", path).status_code == 200
+    allowed = door._client.request("OPTIONS", path)
+    assert (allowed.status_code, allowed.headers["allow"]) == (204, "GET, HEAD, OPTIONS")
+    refused = door._client.request("POST", path)
+    assert (refused.status_code, refused.headers["allow"]) == (405, "GET, HEAD, OPTIONS")
 
 
 def _sent(**changes: Any) -> dict[str, Any]:
