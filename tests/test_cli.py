@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -34,6 +35,7 @@ from gateway.protocols.export_http import EXPORT
 from gateway.protocols.labels_http import LabelsApp
 from gateway.stores.sql import SqlStore
 from tests.rollouts import Shelf, facts, solo, store_at
+from tests.serving_process import PATIENCE_S
 
 WORKER = "a" * 12
 TERMINAL = "\x1b"
@@ -50,6 +52,8 @@ class Gateway:
         digests = [facts(version).digest for version in "123"]
         self.store.report_worker(WorkerReport(WORKER, 1, "h", 1, {"demo": 99}, {"demo": digests}))
         self.live = {WORKER}
+        #: Where there is one, each request of an operator waits until a test lets it in.
+        self.turnstile: threading.Semaphore | None = None
         self.shelf = Shelf(*(facts(version) for version in "123"))
         self.operations = Operations(
             self.store,
@@ -77,7 +81,7 @@ class Gateway:
     def start(self) -> None:
         """Serve until `stop`; labels go to a journal of the state folder."""
         self._thread.start()
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE_S
         while not self._server.started:
             assert time.monotonic() < deadline
             time.sleep(0.005)
@@ -99,6 +103,8 @@ class Gateway:
         elif scope["path"] == "/v1/labels":
             await self._labels(scope, receive, send)
         else:
+            if self.turnstile is not None:
+                await asyncio.to_thread(self.turnstile.acquire, timeout=PATIENCE_S)
             await self._admin(scope, receive, send)
 
     async def _lifespan(self, receive: Any, send: Any) -> None:
@@ -443,16 +449,28 @@ def test_journals_are_counted_and_verified(
 
 
 def test_watching_goes_on_until_interrupted(gateway: Gateway) -> None:
-    """One JSON line each time; Ctrl-C is no failure."""
-    command = [sys.executable, "-c", "from gateway.cli import main; main()"]
+    """One JSON line each time, at once; Ctrl-C is no failure."""
+    # A shell lets what it starts in the background ignore Ctrl-C, and so do its children.
+    program = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from gateway.cli import main; main()"
+    )
+    command = [sys.executable, "-c", program]
     options = ["--url", f"http://127.0.0.1:{gateway.port}", "--key", gateway.tokens["view"]]
     command += [*options, "status", "demo", "--watch", "--json"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    gateway.turnstile = turnstile = threading.Semaphore(0)
+    plain = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=plain) as process:
         assert process.stdout is not None
-        seen = [json.loads(process.stdout.readline())["epoch"] for _ in range(2)]
-        process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=60) == 0
-    assert seen == [1, 1]
+        try:
+            for _ in range(3):  # nobody is asked again before the line of before has come
+                turnstile.release()
+                assert json.loads(process.stdout.readline())["epoch"] == 1
+            process.send_signal(signal.SIGINT)
+            assert process.wait(PATIENCE_S) == 0
+        finally:
+            process.kill()
+            turnstile.release(9)
 
 
 COMMANDS = [
@@ -499,7 +517,11 @@ def test_help_loads_neither_server_nor_client() -> None:
         "print(sorted(heavy & set(sys.modules)), file=sys.stderr)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script], check=True, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", script],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
     )
     assert done.stderr.strip() == "[]"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -127,6 +128,7 @@ def _watch(read: Callable[[], Any], view: Callable[[Any], Any], *, as_json: bool
         if as_json:
             while True:
                 show(read(), view, as_json=True)
+                sys.stdout.flush()  # a pipe would keep it until there is a page of them
                 time.sleep(_WATCH_EVERY_S)
         with Live(view(read()), console=output(), auto_refresh=False) as live:
             while True:
