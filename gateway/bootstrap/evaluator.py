@@ -35,7 +35,7 @@ _RUNNER_COMMAND = (sys.executable, "-m", "gateway.runtimes.runner")
 
 
 class EvaluatorHost:
-    """Runs the Evaluator in a thread of its own process, at the lowest priority."""
+    """Runs the Evaluator in a thread of its own process, whose priority the runners inherit."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -43,9 +43,10 @@ class EvaluatorHost:
         self._thread = threading.Thread(target=self._run, name="evaluator", daemon=True)
 
     def start(self) -> None:
-        """Step back behind everything else, and begin."""
-        os.setpriority(os.PRIO_PROCESS, 0, 19)
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+        """Step back behind everything else, unless told not to, and begin."""
+        if self._settings.evaluator_priority == "idle":
+            os.setpriority(os.PRIO_PROCESS, 0, 19)
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
         self._thread.start()
 
     def stop(self) -> None:

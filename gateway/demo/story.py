@@ -30,7 +30,7 @@ from gateway.errors import AuditionError
 
 Document = dict[str, Any]
 
-_CAUGHT_UP_WITHIN_S = 60.0
+_CAUGHT_UP_WITHIN_S = 180.0
 _ENDPOINT_FILE = Path(__file__).parent.parent.parent / "models" / "flights" / "endpoint.yaml"
 
 

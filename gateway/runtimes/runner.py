@@ -1,7 +1,7 @@
 """The child process that runs one challenger: read a batch, run it, write what came out.
 
 Run as `python -m gateway.runtimes.runner`; requests come on standard input, replies leave on
-standard output. It imports onnxruntime, numpy and our pure core only, runs at the lowest
+standard output. It imports onnxruntime, numpy and our pure core only, runs at its parent's
 priority under a memory limit, and dies with its parent. Whatever kills it is the model's.
 """
 
@@ -41,7 +41,7 @@ def main() -> int:
     requests = os.fdopen(os.dup(0), "rb")
     replies = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # whatever a library prints must not end up between two replies
-    _step_back()
+    _follow_the_parent()
     model: OnnxModel | None = None
     while (body := _read(requests)) is not None:
         request = decode_request.decode(body)
@@ -57,12 +57,10 @@ def main() -> int:
     return 0
 
 
-def _step_back() -> None:
-    """Let everything else on the machine go first, and die when the parent dies."""
+def _follow_the_parent() -> None:
+    """Die when the parent dies, and leave Ctrl-C to it; its priority is inherited already."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.setpriority(os.PRIO_PROCESS, 0, 19)
-    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
