@@ -17,11 +17,12 @@ class AsgiClient:
 
     def request(self, method: str, path: str, *, content: Any = None, **options: Any) -> Any:
         """Send and read the whole answer; an exception of the application is its 500."""
-        return anyio.run(lambda: self._request(method, path, content, options))
+        return anyio.run(lambda: self.send(method, path, content=content, **options))
 
-    async def _request(
-        self, method: str, path: str, content: Any, options: dict[str, Any]
+    async def send(
+        self, method: str, path: str, *, content: Any = None, **options: Any
     ) -> httpx.Response:
+        """As `request`, on the event loop that runs."""
         transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
         if isinstance(content, Iterator):
             content = _chunks(content)

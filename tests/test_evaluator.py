@@ -31,7 +31,7 @@ from gateway.settings import Settings
 from gateway.stores.sql import open_store
 from tests import models
 from tests.archive.records import prediction, tensor
-from tests.serving_process import eventually
+from tests.serving_process import PATIENCE_S, eventually
 
 ENDPOINT = "flights"
 
@@ -134,7 +134,7 @@ def step_until(evaluator: Evaluator, happened: Callable[[], bool]) -> None:
         evaluator.step()
         return happened()
 
-    eventually(stepped, within_s=60)
+    eventually(stepped)
 
 
 @pytest.fixture
@@ -267,7 +267,7 @@ def test_one_evaluator_holds_a_state_folder(tmp_path: Path) -> None:
         assert lock_state(path, stopping=third_stopping) is None
         assert found == []
         first.kill()
-    second.join(20)
+    second.join(PATIENCE_S)
     assert found and found[0] is not None
 
 

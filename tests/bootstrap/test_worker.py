@@ -23,6 +23,7 @@ from gateway.protocols.asgi import send_json
 from gateway.settings import Settings
 from gateway.stores.sql import open_store
 from tests import models
+from tests.serving_process import PATIENCE_S
 
 INFER = "/v2/models/demo/infer"
 PINNED = "/v2/models/demo/versions/1/infer"
@@ -132,7 +133,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 
 async def _until(claim: Callable[[], Awaitable[bool]]) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE_S
     while not await claim():
         assert time.monotonic() < deadline
         await asyncio.sleep(0.01)

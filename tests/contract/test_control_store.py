@@ -22,6 +22,7 @@ from gateway.errors import Conflict, InvalidSetting, Refused, StoreUnavailable, 
 from gateway.ports import Checkpoint, EvaluatorReport, Key, Registration, WorkerReport
 from gateway.stores.sql import SqlStore, open_store
 from tests.rollouts import facts, solo
+from tests.serving_process import PATIENCE_S
 
 URLS: dict[str, Callable[[Path], str]] = {
     "sqlite": lambda folder: f"sqlite:///{folder / 'control.sqlite'}",
@@ -115,7 +116,7 @@ def _run_elsewhere(url: str, script: str) -> subprocess.CompletedProcess[str]:
         check=False,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -78,8 +79,12 @@ class Ledger:
 
     def workers(self) -> list[psutil.Process]:
         """The workers that live and have said that they serve."""
-        live = live_writers(self.state / "journal")
-        return [psutil.Process(w.pid) for w in self.store.workers() if w.writer_id in live]
+        live, found = live_writers(self.state / "journal"), []
+        for worker in self.store.workers():
+            if worker.writer_id in live:
+                with suppress(psutil.NoSuchProcess):  # it has died since
+                    found.append(psutil.Process(worker.pid))
+        return found
 
     def lanes(self, endpoint: str) -> dict[str, dict[str, Any]]:
         """What the Evaluator last said of each challenger."""

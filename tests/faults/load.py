@@ -9,7 +9,7 @@ from types import TracebackType
 
 import httpx
 
-from tests.serving_process import eventually
+from tests.serving_process import PATIENCE_S, eventually
 
 CLIENTS = 4
 
@@ -48,13 +48,13 @@ class Load:
         for thread in self._threads:
             thread.join()
 
-    def await_answers(self, more: int, *, within_s: float = 60) -> None:
+    def await_answers(self, more: int) -> None:
         """Return when there are so many answers more."""
         wanted = len(self.answered) + more
-        eventually(lambda: len(self.answered) >= wanted, within_s=within_s)
+        eventually(lambda: len(self.answered) >= wanted)
 
     def _ask(self) -> None:
-        with httpx.Client(trust_env=False, timeout=60) as http:
+        with httpx.Client(trust_env=False, timeout=PATIENCE_S) as http:
             asked = 0
             while not self._stopping.is_set():
                 asked += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
 
 import numpy as np
 import psutil
@@ -19,7 +20,7 @@ ENDPOINT = "moody"
 HANGS, STARVES, GIVES_NAN, IS_GONE, IS_CALM = "2", "3", "4", "5", "6"
 _TOO_MUCH = 1001.0
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(900)
 
 
 def number(asked: int) -> float:
@@ -59,9 +60,10 @@ def load(server: ServingProcess) -> Load:
     with Load(server.url, ENDPOINT, number=number) as found:
         found.await_answers(80)
         for runner in eventually(lambda: runners(server)):
-            runner.send_signal(signal.SIGSEGV)
+            with suppress(psutil.NoSuchProcess):  # its model has ended it just now
+                runner.send_signal(signal.SIGSEGV)
         found.await_answers(140)
-    server.caught_up(ENDPOINT, within_s=150)
+    server.caught_up(ENDPOINT)
     return found
 
 

@@ -16,13 +16,13 @@ import pytest
 from tests import moody_models
 from tests.faults.ledger import Ledger
 from tests.faults.load import Load
-from tests.serving_process import ServingProcess, eventually, start_server
+from tests.serving_process import PATIENCE_S, ServingProcess, eventually, start_server
 from tests.synthetic_models import write_endpoint
 
 ENDPOINT = "killed"
 WORKERS, ROUNDS = 4, 5
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ class Aftermath:
                 self.killed += kill_all_workers(self.ledger, load)
             load.await_answers(100)
         self.load = load
-        server.caught_up(ENDPOINT, within_s=120)
+        server.caught_up(ENDPOINT)
         self.predictions = self.ledger.predictions()
         self.rows = Counter({one.prediction_id: one.rows for one in self.predictions})
 
@@ -117,7 +117,7 @@ def test_a_stopped_evaluator_holds_nobody_up(server: ServingProcess, aftermath: 
     evaluator = find_evaluator(server)
     evaluator.suspend()
     try:
-        with httpx.Client(base_url=server.url, trust_env=False, timeout=5) as http:
+        with httpx.Client(base_url=server.url, trust_env=False, timeout=PATIENCE_S) as http:
             assert http.get("/readyz").status_code == 200
             assert http.get("/v2/health/ready").status_code == 200
         with Load(server.url, ENDPOINT) as load:
@@ -125,7 +125,7 @@ def test_a_stopped_evaluator_holds_nobody_up(server: ServingProcess, aftermath: 
         assert evaluator.status() == psutil.STATUS_STOPPED
     finally:
         evaluator.resume()
-    server.caught_up(ENDPOINT, within_s=120)
+    server.caught_up(ENDPOINT)
     assert not load.refused and not load.broken
     after = aftermath.ledger.predictions()
     assert len(after) == len(aftermath.predictions) + len(load.answered)
@@ -139,20 +139,33 @@ def kill_all_workers(ledger: Ledger, load: Load) -> list[int]:
         found = ledger.workers()
         return found if len(found) == WORKERS else None
 
-    workers = eventually(serving, within_s=90)
+    workers = eventually(serving)
     for worker in workers:
         load.await_answers(25)
         worker.kill()
+        await_gone(worker)
     return [worker.pid for worker in workers]
+
+
+def await_gone(process: psutil.Process) -> None:
+    """Return when it holds nothing any more, whether or not its parent has noticed."""
+
+    def is_gone() -> bool:
+        try:
+            return process.status() == psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return True
+
+    eventually(is_gone)
 
 
 def kill_evaluator(server: ServingProcess, ledger: Ledger) -> int:
     """Once it has written frames of its own, in the middle of it; its process id."""
     evaluator = find_evaluator(server)
     done = shadow_bytes(ledger)
-    eventually(lambda: shadow_bytes(ledger) > done, within_s=90)
+    eventually(lambda: shadow_bytes(ledger) > done)
     evaluator.kill()
-    psutil.wait_procs([evaluator], timeout=20)
+    await_gone(evaluator)
     return evaluator.pid
 
 
@@ -168,7 +181,7 @@ def find_evaluator(server: ServingProcess) -> psutil.Process:
                 continue
         return None
 
-    return eventually(found, within_s=90)
+    return eventually(found)
 
 
 def shadow_bytes(ledger: Ledger) -> int:

@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from tests.serving_process import PATIENCE_S
+
 
 class Answered(msgspec.Struct, frozen=True):
     """One request as its client saw it; the rest says nothing unless `status` is 200."""
@@ -50,7 +52,7 @@ class Load:
             thread.join()
 
     def _send(self) -> None:
-        connection = http.client.HTTPConnection(self._host, timeout=30)
+        connection = http.client.HTTPConnection(self._host, timeout=PATIENCE_S)
         while not self._stopping.wait(0.005):
             try:
                 self.answers.append(self._send_one(connection))

@@ -111,9 +111,9 @@ def test_a_worker_that_dies_in_a_container_is_replaced(packed: ServingProcess) -
     workers = _workers(packed)
     victim = workers.pop()
     victim.kill()
-    eventually(lambda: len(_workers(packed)) == 2 and victim not in _workers(packed), within_s=60)
+    eventually(lambda: len(_workers(packed)) == 2 and victim not in _workers(packed))
     metrics = packed.state.parent / "home" / "prometheus_multiproc_dir"
-    eventually(lambda: not list(metrics.glob(f"*_{victim.pid}.db")), within_s=60)
+    eventually(lambda: not list(metrics.glob(f"*_{victim.pid}.db")))
     assert _answered(packed) >= answered
 
 

@@ -60,7 +60,7 @@ def books(gateway: ServingProcess, is_right: Callable[[Document], bool]) -> Docu
         found = evaluator.get("labels")
         return found if found and is_right(found) else None
 
-    return eventually(read, within_s=30)
+    return eventually(read)
 
 
 def test_labels_come_as_an_array_or_as_lines(

@@ -20,7 +20,7 @@ from gateway.protocols.direct import DIRECT_BYTES, DirectProtocol
 from gateway.protocols.oip_inference import Inference, Target
 from tests import models
 from tests.protocols.test_oip_http import GOOD, INFER, Door
-from tests.serving_process import eventually
+from tests.serving_process import PATIENCE_S, eventually
 
 CONTENT = json.dumps(GOOD).encode()
 
@@ -28,9 +28,7 @@ CONTENT = json.dumps(GOOD).encode()
 class Site:
     """A door behind a real server on a socket; `short` counts what went the short way."""
 
-    def __init__(
-        self, folder: Path, rules: EndpointRules | None = None, *, keep_alive_s: int = 60
-    ) -> None:
+    def __init__(self, folder: Path, rules: EndpointRules | None = None) -> None:
         self.door = Door(folder, {"1": models.linear()}, rules or EndpointRules())
         self.short = 0
         self.lengthy = 0
@@ -52,13 +50,13 @@ class Site:
             port=0,
             log_level="critical",
             lifespan="off",
-            timeout_keep_alive=keep_alive_s,
+            timeout_keep_alive=60,
             interface="asgi3",
         )
         self.server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self.server.run)
         self._thread.start()
-        eventually(lambda: self.server.started, within_s=30)
+        eventually(lambda: self.server.started)
         self.port = self.server.servers[0].sockets[0].getsockname()[1]
 
     async def _counted(self, scope, receive, send) -> None:  # type: ignore[no-untyped-def]
@@ -73,7 +71,7 @@ class Site:
 
     def talk(self, *pieces: bytes, answers: int = 1) -> list[bytes]:
         """Send the pieces one by one; the whole answers."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=30) as connection:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE_S) as connection:
             for piece in pieces:
                 connection.sendall(piece)
             reader = connection.makefile("rb")
@@ -105,8 +103,8 @@ def make_site(tmp_path: Path) -> Iterator[Callable[..., Site]]:
     """A site a call, closed at the end."""
     made: list[Site] = []
 
-    def make(rules: EndpointRules | None = None, **options: int) -> Site:
-        made.append(Site(tmp_path / str(len(made)), rules, **options))
+    def make(rules: EndpointRules | None = None) -> Site:
+        made.append(Site(tmp_path / str(len(made)), rules))
         return made[-1]
 
     yield make
@@ -276,14 +274,21 @@ def test_a_fault_of_ours_is_a_500(
 @pytest.mark.parametrize("last", ["short", "long"])
 def test_a_connection_that_rests_is_closed(make_site: Callable[..., Site], last: str) -> None:
     """Whichever way its last request went; the client sees the end, not an error."""
-    site = make_site(keep_alive_s=1)
-    requests = [request(), request(b"", method="GET", path="/v2/health/live")]
-    with socket.create_connection(("127.0.0.1", site.port), timeout=30) as connection:
+    site = make_site()
+    short, lengthy = request(), request(b"", method="GET", path="/v2/health/live")
+    first, others = (short, [lengthy]) if last == "long" else (lengthy, [short, short])
+    with socket.create_connection(("127.0.0.1", site.port), timeout=PATIENCE_S) as connection:
         reader = connection.makefile("rb")
-        for one in requests if last == "long" else [*reversed(requests), requests[0]]:
-            connection.sendall(one)
+        connection.sendall(first)
+        assert _answer(reader).startswith(b"HTTP/1.1 200")
+        # Now it may rest for a second only, but what comes next comes at once.
+        (served,) = site.server.server_state.connections
+        served.timeout_keep_alive = 1
+        connection.sendall(b"".join(others))
+        for _ in others:
             assert _answer(reader).startswith(b"HTTP/1.1 200")
         assert reader.read() == b""
+    assert (site.short, site.lengthy) == ((1, 1) if last == "long" else (2, 1))
 
 
 def test_install_reaches_the_servers_own_choice(

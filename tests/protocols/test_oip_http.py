@@ -22,6 +22,7 @@ from gateway.protocols.oip_inference import Inference
 from gateway.serving.trace import Tracer
 from tests import models
 from tests.asgi_client import AsgiClient
+from tests.serving.pacing import HOUR_MS, LeapingClock, PacedModel
 from tests.serving.scenes import Scene
 
 INFER = "/v2/models/demo/infer"
@@ -49,7 +50,7 @@ class Door(Scene):
             authorise=self._authorise,
             is_ready=lambda: self.ready,
         )
-        self._client = AsgiClient(self.app)
+        self.client = AsgiClient(self.app)
 
     def _authorise(self, _headers: Any, right: str, endpoint: str) -> str:
         if right not in self.rights:
@@ -58,13 +59,13 @@ class Door(Scene):
 
     def get(self, path: str, **options: Any) -> Any:
         """A GET request."""
-        return self._client.request("GET", path, **options)
+        return self.client.request("GET", path, **options)
 
     def post(self, document: Any = GOOD, path: str = INFER, **options: Any) -> Any:
         """An inference request of a JSON document, or of `content` as it is."""
         if "content" not in options:
             options["content"] = json.dumps(document).encode()
-        return self._client.request("POST", path, **options)
+        return self.client.request("POST", path, **options)
 
     def outcomes(self) -> list[tuple[str, str, int]]:
         """Status, exclusion and rows of each record."""
@@ -444,9 +445,20 @@ def test_a_model_that_gives_no_number_is_a_502(
 def test_a_model_over_its_time_limit_is_a_504(make_door: MakeDoor) -> None:
     """Journalled as timed out, and the next request is answered."""
     door = make_door(
-        {"1": models.loop_while_positive()}, EndpointRules(time_limit_ms=100), is_inline=False
+        {"1": models.loop_while_positive()},
+        EndpointRules(time_limit_ms=HOUR_MS),
+        is_inline=False,
+        threads=1,
     )
-    assert door.post().status_code == 504
+    clock, model = LeapingClock(), PacedModel(door.table.versions["1"])
+
+    async def outlast() -> Any:
+        asked = asyncio.ensure_future(door.client.send("POST", INFER, json=GOOD))
+        await model.begun()
+        clock.pass_an_hour()
+        return await asked
+
+    assert clock.run(outlast()).status_code == 504
     assert door.post(_sent(data=[0, 0, 0])).status_code == 200
     assert door.outcomes() == [("timed_out", "", 1), ("ok", "", 1)]
 
@@ -454,21 +466,23 @@ def test_a_model_over_its_time_limit_is_a_504(make_door: MakeDoor) -> None:
 def test_overload_is_a_503_that_says_when_to_try_again(make_door: MakeDoor) -> None:
     """With Retry-After, journalled and excluded."""
     door = make_door(
-        {"1": models.loop_while_positive()},
-        EndpointRules(time_limit_ms=300),
+        {"1": models.linear()},
+        EndpointRules(time_limit_ms=HOUR_MS),
         is_inline=False,
         threads=1,
         waiting=0,
     )
+    model = PacedModel(door.table.versions["1"])
+    model.hold()
     slow = threading.Thread(target=door.post)
     slow.start()
-    while door.runs.under_way == 0:
-        assert slow.is_alive()
+    model.await_begun()
     answer = door.post()
+    model.release()
     slow.join()
     assert answer.status_code == 503
     assert int(answer.headers["retry-after"]) >= 1
-    assert ("overloaded", "overload", 1) in door.outcomes()
+    assert door.outcomes() == [("overloaded", "overload", 1), ("ok", "", 1)]
 
 
 def test_without_a_journal_there_is_no_answer(door: Door) -> None:

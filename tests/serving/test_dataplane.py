@@ -25,6 +25,7 @@ from gateway.errors import (
 from gateway.journal.tally import read_tally
 from gateway.serving.dataplane import Answer
 from tests import models
+from tests.serving.pacing import HOUR_MS, LeapingClock, PacedModel
 from tests.serving.scenes import NOON_US, TRACE, WRITER, Scene, call
 
 MakeScene = Callable[..., Scene]
@@ -136,14 +137,27 @@ def test_an_answer_that_is_no_number_is_a_failure_on_record(
 
 def test_a_run_past_its_time_limit_is_on_record(make_scene: MakeScene) -> None:
     """The caller is told at the limit, and the thread is free again soon after."""
-    rules = EndpointRules(time_limit_ms=100)
+    rules = EndpointRules(time_limit_ms=HOUR_MS)
     endless = {"1": models.loop_while_positive()}
-    scene = make_scene(endless, rules, is_inline=False)
-    refusal = _refused(scene, ModelTimedOut, {"x": np.ones((1, 3), np.float32)})
-    assert "did not answer within 100 ms" in refusal
+    scene = make_scene(endless, rules, is_inline=False, threads=1)
+    clock, model = LeapingClock(), PacedModel(scene.table.versions["1"])
+
+    async def outlast() -> str:
+        asked = asyncio.ensure_future(
+            scene.dataplane.answer(
+                scene.dataplane.open(scene.table, call()), {"x": np.ones((1, 3), np.float32)}
+            )
+        )
+        await model.begun()
+        clock.pass_an_hour()
+        with pytest.raises(ModelTimedOut) as refused:
+            await asked
+        return str(refused.value)
+
+    assert f"did not answer within {HOUR_MS} ms" in clock.run(outlast())
     (record,) = scene.records()
     assert (record.status, record.exclusion) == ("timed_out", "")
-    # Only a thread that was given back can answer this one, within the same limit.
+    # Only the thread that was given back can answer this one: there is no other.
     assert _infer(scene, {"x": np.zeros((1, 3), np.float32)}).outputs["y"].tolist() == [[0, 0, 0]]
 
 
@@ -151,27 +165,38 @@ def test_overload_is_on_record_and_never_judged(make_scene: MakeScene) -> None:
     """No thread in time and no room to wait: turned away, excluded, and told so at once."""
     scene = make_scene(
         {"1": models.loop_while_positive()},
-        EndpointRules(time_limit_ms=50),
+        EndpointRules(time_limit_ms=HOUR_MS),
         is_inline=False,
         threads=1,
         waiting=1,
     )
     fed = {"x": np.ones((1, 3), np.float32)}
+    served = scene.table.versions["1"]
+    clock, model = LeapingClock(), PacedModel(served)
 
     async def flood() -> list[Any]:
-        # Holds the only thread until long after the others have given up.
-        served = scene.table.versions["1"]
-        holder = asyncio.ensure_future(scene.runs.run_threaded(served, fed, time_limit_ms=3000))
-        await asyncio.sleep(0)
+        # Holds the only thread until the others have given up.
+        holder = asyncio.ensure_future(
+            scene.runs.run_threaded(served, fed, time_limit_ms=2 * HOUR_MS)
+        )
+        await model.begun()
         asked = [
-            scene.dataplane.answer(scene.dataplane.open(scene.table, call()), fed) for _ in range(3)
+            asyncio.ensure_future(
+                scene.dataplane.answer(scene.dataplane.open(scene.table, call()), fed)
+            )
+            for _ in range(3)
         ]
+        await asyncio.wait(asked[1:])
+        assert not asked[0].done()
+        clock.pass_an_hour()
         ends = await asyncio.gather(*asked, return_exceptions=True)
+        assert not holder.done()
+        clock.pass_an_hour()
         await asyncio.wait((holder,))
         assert isinstance(holder.exception(), ModelTimedOut)
         return ends
 
-    ends = asyncio.run(flood())
+    ends = clock.run(flood())
     assert [type(end) for end in ends] == [Overloaded] * 3
     waited, *turned_away = [str(end) for end in ends]
     assert "no run could begin within the time limit" in waited
@@ -236,7 +261,10 @@ def test_the_books_count_rows_in_the_order_of_the_journal(make_scene: MakeScene)
 
     So a worker that is killed leaves books that balance: what was under way is in none.
     """
-    scene = make_scene({"1": models.loop_while_positive()}, is_inline=False)
+    scene = make_scene(
+        {"1": models.loop_while_positive()}, EndpointRules(time_limit_ms=HOUR_MS), is_inline=False
+    )
+    clock, model = LeapingClock(), PacedModel(scene.table.versions["1"])
 
     async def overtake() -> None:
         slow = asyncio.ensure_future(
@@ -244,17 +272,17 @@ def test_the_books_count_rows_in_the_order_of_the_journal(make_scene: MakeScene)
                 scene.dataplane.open(scene.table, call(rows=2)), {"x": np.ones((2, 3), np.float32)}
             )
         )
-        await asyncio.sleep(0)
+        await model.begun()
         await scene.dataplane.answer(
             scene.dataplane.open(scene.table, call()), {"x": np.zeros((1, 3), np.float32)}
         )
         after_the_fast = [(r.rows, r.accepted_rows) for r in scene.records()]
         assert after_the_fast == [(1, 1)]
+        clock.pass_an_hour()
         with pytest.raises(ModelTimedOut):
             await slow
 
-    scene.table.rules = EndpointRules(time_limit_ms=300)
-    asyncio.run(overtake())
+    clock.run(overtake())
     assert [(r.rows, r.accepted_rows) for r in scene.records()] == [(1, 1), (2, 3)]
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from gateway.runtimes.onnx import INLINE_BUDGET_US, Arrays
 from gateway.serving.routes import ServedVersion
 from gateway.serving.runs import Runs
 from tests import models
+from tests.serving.pacing import HOUR_MS, LeapingClock, PacedModel
 
 FED: Arrays = {"x": models.ramp(1, 3)}
 
@@ -39,6 +41,14 @@ class _Slow:
         self.spend()
         found: Arrays = self._model.run(*given)
         return found
+
+
+@pytest.fixture
+def no_collections() -> Iterator[None]:
+    """The garbage of other tests is not collected at the cost of a run that is measured."""
+    gc.disable()
+    yield
+    gc.enable()
 
 
 def _burn() -> None:
@@ -68,7 +78,7 @@ def test_two_runs_over_the_budget_demote_a_model(tmp_path: Path) -> None:
         assert served.inline is expected
 
 
-def test_a_busy_machine_demotes_nobody(tmp_path: Path) -> None:
+def test_a_busy_machine_demotes_nobody(tmp_path: Path, no_collections: None) -> None:
     """A run that only waits takes long too, but none of the CPU time is the model's."""
     runs = Runs(threads=1, waiting=1)
     served = _served(tmp_path, models.linear())
@@ -78,7 +88,7 @@ def test_a_busy_machine_demotes_nobody(tmp_path: Path) -> None:
     assert served.inline
 
 
-def test_overruns_far_apart_demote_nobody(tmp_path: Path) -> None:
+def test_overruns_far_apart_demote_nobody(tmp_path: Path, no_collections: None) -> None:
     """A garbage collection now and then is no slow model: only overruns in a row count."""
     runs = Runs(threads=1, waiting=1)
     served = _served(tmp_path, models.linear())
@@ -95,16 +105,27 @@ def test_a_threaded_run_says_how_long_it_waited(tmp_path: Path) -> None:
     """Its own time and the time in the queue are told apart."""
     runs = Runs(threads=1, waiting=2)
     served = _served(tmp_path, models.linear())
-    served.model = _Slow(served.model, lambda: time.sleep(0.05))  # type: ignore[assignment]
+    model = PacedModel(served)
+    model.hold()
 
     async def both() -> list[Any]:
-        made = [runs.run_threaded(served, FED, time_limit_ms=10_000) for _ in range(2)]
+        made = [
+            asyncio.ensure_future(runs.run_threaded(served, FED, time_limit_ms=HOUR_MS))
+            for _ in range(2)
+        ]
+        await model.begun()
+        await asyncio.sleep(0.05)  # no wait for anything: so long the second waits at least
+        model.release()
         return await asyncio.gather(*made)
 
+    asked_ns = time.perf_counter_ns()
     first, second = asyncio.run(both())
+    took_us = (time.perf_counter_ns() - asked_ns) // 1000
     assert first.outputs["y"].tolist() == [8.0]
-    assert second.queue_us > first.queue_us
-    assert second.queue_us >= first.run_us // 2
+    assert second.queue_us >= 50_000 <= first.run_us
+    # One thread: what the second waited is counted once, as the first one's run.
+    assert first.queue_us + first.run_us + second.run_us <= took_us
+    assert second.queue_us + second.run_us <= took_us
     assert runs.under_way == 0
 
 
@@ -114,7 +135,7 @@ def test_the_room_is_bounded_and_given_back(tmp_path: Path) -> None:
     served = _served(tmp_path, models.linear())
 
     async def flood() -> list[Any]:
-        made = [runs.run_threaded(served, FED, time_limit_ms=10_000) for _ in range(3)]
+        made = [runs.run_threaded(served, FED, time_limit_ms=HOUR_MS) for _ in range(3)]
         return await asyncio.gather(*made, return_exceptions=True)
 
     for _ in range(2):
@@ -129,7 +150,7 @@ def test_a_failure_in_a_thread_reaches_the_caller(tmp_path: Path) -> None:
     runs = Runs(threads=1, waiting=1)
     served = _served(tmp_path, models.linear())
     with pytest.raises(ModelFailed):
-        asyncio.run(runs.run_threaded(served, {"x": models.ramp(1, 5)}, time_limit_ms=10_000))
+        asyncio.run(runs.run_threaded(served, {"x": models.ramp(1, 5)}, time_limit_ms=HOUR_MS))
     assert runs.under_way == 0
 
 
@@ -137,12 +158,20 @@ def test_who_never_began_was_turned_away_and_not_slow(tmp_path: Path) -> None:
     """A run behind a stuck one is overload: the model of the second did nothing wrong."""
     runs = Runs(threads=1, waiting=1)
     stuck = _served(tmp_path, models.loop_while_positive(), inline=False)
+    clock, model = LeapingClock(), PacedModel(stuck)
 
     async def queue() -> list[Any]:
-        first = runs.run_threaded(stuck, {"x": np.ones((1, 3), np.float32)}, time_limit_ms=600)
-        second = runs.run_threaded(stuck, FED, time_limit_ms=50)
+        endless = {"x": np.ones((1, 3), np.float32)}
+        first = asyncio.ensure_future(runs.run_threaded(stuck, endless, time_limit_ms=2 * HOUR_MS))
+        await model.begun()
+        second = asyncio.ensure_future(runs.run_threaded(stuck, FED, time_limit_ms=HOUR_MS))
+        await asyncio.sleep(0)  # so that its limit begins before the hour
+        clock.pass_an_hour()
+        await asyncio.wait((second,))
+        assert not first.done()
+        clock.pass_an_hour()
         return await asyncio.gather(first, second, return_exceptions=True)
 
-    first, second = asyncio.run(queue())
+    first, second = clock.run(queue())
     assert isinstance(first, ModelTimedOut)
     assert isinstance(second, Overloaded)

@@ -30,6 +30,7 @@ from gateway.serving.watch import Watch
 from gateway.stores.sql import SqlStore
 from tests import models
 from tests.rollouts import store_at
+from tests.serving_process import PATIENCE_S
 
 WRITER = "a" * 12
 
@@ -167,6 +168,7 @@ def test_a_bad_file_is_not_loaded_over_and_over(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each report changes the store; a failed epoch is only tried again after a while."""
+    monkeypatch.setattr(watching, "RETRY_EVERY_S", 3600.0)
     site.watch.step()
     content = models.constant()
     after = site.challenge("demo", "2", content)
@@ -243,7 +245,7 @@ def test_an_unexpected_error_does_not_end_the_watch(
 
     async def follow() -> None:
         task = asyncio.create_task(site.watch.run())
-        assert await asyncio.to_thread(followed.wait, 10)
+        assert await asyncio.to_thread(followed.wait, PATIENCE_S)
         task.cancel()
 
     asyncio.run(follow())

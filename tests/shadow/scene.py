@@ -47,7 +47,7 @@ def open_lane(
         journal=JournalWriter(folder / "shadow", writer_id=writer_id),
         rollout_at=rollouts_from,
         make_runner=lambda facts: Runner(
-            facts, command=stub.command, root=".", memory_bytes=1 << 30, cpu_limit_s=5.0
+            facts, command=stub.command, root=".", memory_bytes=1 << 30, cpu_limit_s=10.0
         ),
         cursor=cursor or {},
     )

@@ -17,7 +17,7 @@ from gateway.shadow import lane as lanes
 from gateway.shadow.cursors import Cursors
 from tests.archive.records import prediction
 from tests.archive.scenes import OPENED, closed
-from tests.serving_process import eventually
+from tests.serving_process import PATIENCE_S, eventually
 from tests.shadow.scene import REGISTRATION, end, frames, open_lane, rollout_at
 from tests.shadow.work import Stub, column
 
@@ -201,7 +201,7 @@ def test_a_closed_registration_ends_its_lane(tmp_path: Path, source: JournalWrit
     assert lane.is_alive()
     accept(source, 3)
     lane.finish_at({"w1": source.offset})
-    lane.join(20)
+    lane.join(PATIENCE_S)
     assert not lane.is_alive() and lane.is_finishing and lane.problem == ""
     assert [one.prediction_id for one in frames(tmp_path)] == ["p1", "p2", "p3"]
 

@@ -11,7 +11,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-_HOLD_S = 20.0
+_HOLD_S = 300.0
 
 
 class Receiver:
