@@ -32,6 +32,8 @@ def error_answer(error: Exception) -> Response:
     response = answer(document, status=status)
     if isinstance(error, errors.Conflict) and error.epoch is not None:
         response = answer({**document, "epoch": error.epoch}, status=status, epoch=error.epoch)
+    if isinstance(error, errors.BodyTooLarge):
+        response.headers["connection"] = "close"  # nobody shall read the rest of it
     if isinstance(error, errors.Unauthenticated):
         response.headers["www-authenticate"] = "Bearer"
     if isinstance(error, errors.Overloaded):

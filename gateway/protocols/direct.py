@@ -10,14 +10,23 @@ that expects 100-continue, goes on to the server's own way, which answers the sa
 from __future__ import annotations
 
 import logging
-from asyncio import TimerHandle
+from asyncio import TimerHandle, Transport
 from http import HTTPStatus
-from typing import ClassVar
+from typing import ClassVar, cast
 
 from uvicorn.config import HTTP_PROTOCOLS
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from gateway.protocols.asgi import ANSWERED, Headers, Response, is_asked_packed, number_in
+from gateway.errors import InvalidInput
+from gateway.protocols.asgi import (
+    ANSWERED,
+    Headers,
+    Response,
+    error_response,
+    is_asked_packed,
+    number_in,
+)
+from gateway.protocols.lingering import LingeringTransport, linger
 from gateway.protocols.oip_inference import Inference, Target
 
 #: A larger body is worth a task of its own, and is read within the server's flow control.
@@ -138,7 +147,24 @@ class DirectProtocol(HttpToolsProtocol):
         super().on_message_begin()
         self.url, self.expect_100_continue, self.headers = url, expects, headers
         self.scope["headers"] = headers
+        before = self.cycle
         super().on_headers_complete()
+        if self.cycle is not before:
+            self._let_linger(self.cycle)
+
+    def _let_linger(self, cycle: RequestResponseCycle) -> None:
+        lingering = LingeringTransport(self.transport, self, is_read=lambda: not cycle.more_body)
+        cycle.transport = cast(Transport, lingering)
+
+    def send_400_response(self, msg: str) -> None:
+        """What is no HTTP is answered in the form of every other error."""
+        response = error_response(InvalidInput("", msg))
+        response.headers.append((b"connection", b"close"))
+        self.transport.write(_written(response, self.server_state.default_headers))
+        if self.cycle is None or self.cycle.response_complete:
+            linger(self.transport, self)
+        else:
+            self.transport.close()  # who still works on a request must hear that it has gone
 
 
 def _written(response: Response, default_headers: list[tuple[bytes, bytes]]) -> bytes:
