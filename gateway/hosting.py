@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 from ipaddress import ip_address
 from pathlib import Path
 
+from gateway.bootstrap.addresses import is_free
 from gateway.settings import Settings
 
 
@@ -14,7 +16,8 @@ def serve(*, host: str, port: int, workers: int, settings: Settings) -> None:
     # Before anything is made: BentoML puts its home, and with it the state folder, there first.
     os.umask(0o077)
     os.environ.update(_environment(settings, workers))
-    if is_loopback(host):
+    os.environ["AUDITION_GRPC_PORT"] = str(_grpc_port(settings, http_port=port))
+    if is_loopback(host) and is_loopback(settings.grpc_host):
         os.environ.setdefault("AUDITION_OPEN_INFERENCE", "true")
     # BentoML reads the environment when it is imported, and the service reads `workers` from it.
     from _bentoml_impl.server import serve_http  # noqa: PLC0415
@@ -31,6 +34,19 @@ def serve(*, host: str, port: int, workers: int, settings: Settings) -> None:
         timeout_graceful_shutdown=20,
     )
     server.stop()
+
+
+def _grpc_port(settings: Settings, *, http_port: int) -> int:
+    """The port that is asked for; the default one only if it is free."""
+    port = settings.grpc_port
+    if "grpc_port" in settings.model_fields_set or not port:
+        return port
+    if port != http_port and is_free(settings.grpc_host, port):
+        return port
+    sys.stderr.write(
+        f"No gRPC: port {port} is in use; AUDITION_GRPC_PORT names another, 0 means none.\n"
+    )
+    return 0
 
 
 def is_loopback(host: str) -> bool:

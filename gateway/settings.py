@@ -87,6 +87,8 @@ class Settings(BaseSettings):
         default=False,
         description="serve /v2 and /metrics without a key; `audition serve` sets it on loopback",
     )
+    grpc_host: str = Field("127.0.0.1", description="address of the gRPC port")
+    grpc_port: int = Field(3001, ge=0, le=65_535, description="port of gRPC; 0: none")
     max_body_bytes: int = Field(16 << 20, ge=1024, description="largest request body")
     max_model_bytes: int = Field(2 << 30, ge=1024, description="largest model file")
     max_waiting_runs: int = Field(64, ge=1, description="threaded runs that may wait")

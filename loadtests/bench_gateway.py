@@ -32,6 +32,7 @@ def gateway_target(name: str, *, endpoint: str, models: Path, state: Path, bodie
             "AUDITION_MODELS": str(models),
             "AUDITION_ADMIN_KEY": ADMIN_KEY,
             "AUDITION_OPEN_INFERENCE": "true",
+            "AUDITION_GRPC_PORT": "0",
         },
     )
 

@@ -179,6 +179,7 @@ def start_server(
         "AUDITION_ADMIN_KEY": new_admin_key(),
         # On a machine whose processors others want all the time, an idle one would never run.
         "AUDITION_EVALUATOR_PRIORITY": "normal",
+        "AUDITION_GRPC_PORT": "0",
         **(env or {}),
     }
     return started(ServingProcess(folder, command, port=port, env=given))

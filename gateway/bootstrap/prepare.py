@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from gateway.archive.label_index import prepare_index
+from gateway.bootstrap.addresses import require_free
 from gateway.bootstrap.identity import now_us
 from gateway.core.rollout import AddVersion, Configure, first_rollout, step
 from gateway.core.routes import EndpointRules, Rollout, VersionFacts, shared_inputs
@@ -30,6 +31,8 @@ def prepare(settings: Settings) -> None:
     endpoint file or a model, before anything is served.
     """
     os.umask(0o077)
+    if settings.grpc_port:
+        require_free(settings.grpc_host, settings.grpc_port)
     settings.state.mkdir(parents=True, exist_ok=True, mode=0o700)
     for folder in ("journal", "shadow", "archive", "clock", "uploads"):
         (settings.state / folder).mkdir(exist_ok=True, mode=0o700)

@@ -10,6 +10,7 @@ import socket
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gateway.archive.label_index import LabelIndex
 from gateway.bootstrap.access import Access
@@ -29,6 +30,7 @@ from gateway.protocols.asgi import Application, Receive, Scope, Send
 from gateway.protocols.authentication import Authenticator
 from gateway.protocols.export_http import EXPORT, export_routes
 from gateway.protocols.labels_http import TAKE_LABELS, LabelsApp
+from gateway.protocols.oip_catalogue import Catalogue
 from gateway.protocols.oip_http import InferenceApp
 from gateway.protocols.oip_inference import Inference
 from gateway.protocols.openapi import openapi_document
@@ -43,6 +45,9 @@ from gateway.settings import Settings
 from gateway.stores.sql import open_store
 from gateway.telemetry.dead_processes import merge_dead, multiprocess_folder, unmerged
 from gateway.telemetry.prometheus import MetricsSink, show_epoch
+
+if TYPE_CHECKING:
+    from gateway.protocols.grpc_port import GrpcPort
 
 _EXPORT_WAITS_S = 30.0
 #: Every route that a worker answers.
@@ -83,9 +88,13 @@ class WorkerApp:
             authorise=access.inference,
             max_body_bytes=settings.max_body_bytes,
         )
+        catalogue = Catalogue(routes=self._routes, authorise=access.inference)
+        self._grpc = self._grpc_port(settings, catalogue)
         self._host_app = host_app
         self._app = Routed(
-            inference=self._inference_app(access),
+            inference=InferenceApp(
+                catalogue=catalogue, inference=self.inference, is_ready=self.is_ready
+            ),
             labels=self._labels_app(settings, access),
             admin=self._admin_app(settings, repository, authenticator),
             metrics=_scraped(host_app),
@@ -100,21 +109,23 @@ class WorkerApp:
         if scope["type"] != "lifespan":
             await self._app(scope, receive, send)
             return
-        self._start()
+        await self._start()
         try:
             await self._host_app(scope, receive, send)
         finally:
-            self._stop()
+            await self._stop()
 
     def is_ready(self) -> bool:
         """Routes loaded and journal writable; never the Evaluator's or the store's state."""
         return bool(self._routes.tables) and self._journal.is_writable()
 
-    def _start(self) -> None:
+    async def _start(self) -> None:
         folder = multiprocess_folder()
         if folder is not None:
             merge_dead(folder)
         self._watch.step()
+        if self._grpc is not None:
+            await self._grpc.start()
         self._following = asyncio.get_running_loop().create_task(self._watch.run())
         # The heap of imports is large and lives for ever: a full collection over it was the
         # p99 of 200 ms that this host is known for.
@@ -122,7 +133,9 @@ class WorkerApp:
         gc.freeze()
         gc.set_threshold(10_000, 20, 100)
 
-    def _stop(self) -> None:
+    async def _stop(self) -> None:
+        if self._grpc is not None:
+            await self._grpc.stop()
         if self._following is not None:
             self._following.cancel()
         self._journal.close()
@@ -139,11 +152,17 @@ class WorkerApp:
             show_epoch=show_epoch,
         )
 
-    def _inference_app(self, access: Access) -> InferenceApp:
-        return InferenceApp(
-            routes=self._routes,
+    def _grpc_port(self, settings: Settings, catalogue: Catalogue) -> GrpcPort | None:
+        if not settings.grpc_port:
+            return None
+        # gRPC takes 25 MB and a tenth of a second, which a gateway without it shall not pay.
+        from gateway.bootstrap.grpc_port import grpc_port  # noqa: PLC0415
+
+        return grpc_port(
+            settings,
+            catalogue=catalogue,
             inference=self.inference,
-            authorise=access.inference,
+            dataplane=self._dataplane,
             is_ready=self.is_ready,
         )
 

@@ -28,6 +28,12 @@ def serve(
     *,
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65_535, help="The port.")] = 3000,
+    grpc_port: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=65_535, help="The port of gRPC, 0 for none; default: AUDITION_GRPC_PORT."
+        ),
+    ] = None,
     workers: Annotated[int, typer.Option(min=1, help="How many processes answer.")] = 1,
     state: State = None,
     models: Annotated[
@@ -46,8 +52,8 @@ def serve(
             f"WARNING: listening on {host}, where other machines can reach it. Put a proxy with "
             "TLS in front, and close inference with AUDITION_OPEN_INFERENCE=false."
         )
-    given = {"state": state, "models": models}
-    settings = load_settings(**{name: path for name, path in given.items() if path is not None})
+    given = {"state": state, "models": models, "grpc_port": grpc_port}
+    settings = load_settings(**{name: one for name, one in given.items() if one is not None})
     serve_gateway(host=host, port=port, workers=workers, settings=settings)
 
 

@@ -9,7 +9,13 @@ the hot path: `loadtests/bench_codec.py` measures it. In order of use: `decode_r
 from __future__ import annotations
 
 from gateway.protocols.oip_inputs import decode_inputs
-from gateway.protocols.oip_request import InferRequest, InputTensor, RequestedOutput, decode_request
+from gateway.protocols.oip_request import (
+    InferRequest,
+    InputTensor,
+    RequestedOutput,
+    convert_request,
+    decode_request,
+)
 from gateway.protocols.oip_response import OutputChoice, encode_response, requested_outputs
 from gateway.protocols.request_context import RequestContext, request_context
 
@@ -19,6 +25,7 @@ __all__ = [
     "OutputChoice",
     "RequestContext",
     "RequestedOutput",
+    "convert_request",
     "decode_inputs",
     "decode_request",
     "encode_response",

@@ -10,9 +10,7 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-from gateway.core.names import require_name
-from gateway.core.tensors import TensorSpec
-from gateway.errors import AuditionError, Forbidden, UnknownEndpoint, UnknownVersion
+from gateway.errors import AuditionError, UnknownEndpoint
 from gateway.protocols.asgi import (
     ANSWERED,
     ClientGone,
@@ -28,26 +26,21 @@ from gateway.protocols.asgi import (
     send_json,
     send_other_method,
 )
+from gateway.protocols.oip_catalogue import IDENTITY, Catalogue, metadata
 from gateway.protocols.oip_documents import (
     LiveDocument,
-    MetadataDocument,
     ModelReadyDocument,
     ReadyDocument,
     ServerDocument,
-    TensorDocument,
 )
-from gateway.protocols.oip_inference import Authorise, Inference, Target
+from gateway.protocols.oip_inference import Inference, Target
 from gateway.protocols.oip_operations import LIVE, MODEL, OPERATIONS, READY, SERVER
-from gateway.protocols.operation import VERSION, allow_header
-from gateway.serving.routes import Routes, Table
+from gateway.protocols.operation import allow_header
+from gateway.serving.routes import Table
 
 _MODEL_PATH = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?(?:/(infer|ready))?")
 _ALLOWED = {one.path: allow_header(OPERATIONS, one.path) for one in OPERATIONS}
-_SERVER: ServerDocument = {
-    "name": "audition",
-    "version": VERSION,
-    "extensions": ["binary_tensor_data"],
-}
+_SERVER: ServerDocument = {**IDENTITY, "extensions": ["binary_tensor_data"]}
 
 
 class _Place(NamedTuple):
@@ -64,14 +57,12 @@ class InferenceApp:
     def __init__(
         self,
         *,
-        routes: Routes,
+        catalogue: Catalogue,
         inference: Inference,
-        authorise: Authorise,
         is_ready: Callable[[], bool],
     ) -> None:
-        self._routes = routes
+        self._catalogue = catalogue
         self._inference = inference
-        self._authorise = authorise
         self._is_ready = is_ready
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -119,31 +110,11 @@ class InferenceApp:
         """What a path leads to, for who may ask. Raises as the rights and the routes say."""
         if place.template in (LIVE, READY):
             return None
-        try:
-            self._authorise(headers, "infer", place.endpoint)
-        except Forbidden:
-            # Who may pin a version may also be told that it is not there.
-            if not place.version or not place.template.endswith("/infer"):
-                raise
-            self._authorise(headers, "operate", place.endpoint)
         if place.template == SERVER:
+            self._catalogue.authorise(headers, "infer", "")
             return None
-        table = self._table(place.endpoint)
-        if place.version and place.version not in table.versions:
-            require_name("version", place.version)
-            raise UnknownVersion(
-                f"version {place.version[:80]!r} of endpoint {place.endpoint} is not loaded; "
-                f"loaded are {', '.join(sorted(table.versions))}"
-            )
-        return table
-
-    def _table(self, endpoint: str) -> Table:
-        table = self._routes.tables.get(endpoint)
-        if table is None:
-            require_name("endpoint", endpoint)
-            known = ", ".join(sorted(self._routes.tables)) or "none yet"
-            raise UnknownEndpoint(f"there is no endpoint {endpoint[:80]!r}; there are: {known}")
-        return table
+        infers = place.template.endswith("/infer")
+        return self._catalogue.find(headers, place.endpoint, place.version or None, infers=infers)
 
 
 def _place(path: str) -> _Place:
@@ -163,21 +134,4 @@ def _document(place: _Place, table: Table | None) -> object:
         return LiveDocument(live=True) if place.template == LIVE else _SERVER
     if place.template.endswith("/ready"):
         return ModelReadyDocument(name=place.endpoint, ready=True)
-    return _metadata(table, place.version)
-
-
-def _metadata(table: Table, version: str) -> MetadataDocument:
-    shown = version or table.rollout.champion
-    signature = table.versions[shown].model.facts.signature
-    inputs = signature.inputs if version else tuple(table.inputs.values())
-    return {
-        "name": table.rollout.endpoint,
-        "versions": sorted(table.versions),
-        "platform": "onnxruntime_onnx",
-        "inputs": [_tensor_metadata(spec) for spec in inputs],
-        "outputs": [_tensor_metadata(spec) for spec in signature.outputs],
-    }
-
-
-def _tensor_metadata(spec: TensorSpec) -> TensorDocument:
-    return {"name": spec.name, "datatype": spec.datatype, "shape": list(spec.shape)}
+    return metadata(table, place.version or None)

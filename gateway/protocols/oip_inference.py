@@ -1,8 +1,9 @@
 """One inference request of the Open Inference Protocol, from its bytes to the bytes of its answer.
 
-Decode, call the data plane, encode; nothing is decided here. Two doors lead here: the ASGI
-application, and for short runs the protocol that reads the socket (direct.py). They share
-every step but the waiting, so what one of them answers the other would have answered too.
+Decode, call the data plane, encode; nothing is decided here. Three doors lead here: the ASGI
+application, for short runs the protocol that reads the socket (direct.py), and gRPC
+(oip_grpc.py), which has bytes of its own but begins and opens a request by the same steps.
+What one of them answers the others would have answered too.
 """
 
 from __future__ import annotations
@@ -49,7 +50,9 @@ class Target(NamedTuple):
     pinned: str | None
 
 
-class _Decoded(msgspec.Struct, gc=False):
+class Decoded(msgspec.Struct, gc=False):
+    """A request whose tensors were read and which has its prediction id."""
+
     request: InferRequest
     arrays: dict[str, Array]
     opened: Opened
@@ -80,6 +83,13 @@ class Inference:
         if self._paths_of is not self._routes.tables:
             self._index_paths()
         return self._paths.get(path)
+
+    def named(self, endpoint: str, version: str | None) -> Target | None:
+        """What a name, and a pinned version if one is given, leads to under the routes of now."""
+        table = self._routes.tables.get(endpoint)
+        if table is None or (version is not None and version not in table.versions):
+            return None
+        return Target(table, version)
 
     def call(self, target: Target, headers: Headers) -> Call:
         """Begin a request: who asks, and in which trace. Raises Unauthenticated or Forbidden."""
@@ -120,6 +130,15 @@ class Inference:
         except AuditionError as error:
             return error_response(error)
 
+    def open(self, target: Target, call: Call, headers: Headers, request: InferRequest) -> Decoded:
+        """Read what a request says and its tensors, and give it its id. Raises InvalidInput."""
+        table = target.table
+        _fill(call, request, headers, table)
+        arrays = decode_inputs(request, table.inputs, ())
+        if table.batched and arrays:
+            call.rows = next(iter(arrays.values())).shape[0]
+        return Decoded(request, arrays, self._dataplane.open(table, call))
+
     async def refuse(self, target: Target, call: Call, error: AuditionError) -> None:
         """Journal a request that could not be read or decoded."""
         self._dataplane.refuse(target.table, call, error)
@@ -134,15 +153,10 @@ class Inference:
             for version in table.versions:
                 self._paths[f"{model}/versions/{version}/infer"] = Target(table, version)
 
-    def _decode(self, target: Target, call: Call, headers: Headers, body: bytes) -> _Decoded:
-        table = target.table
+    def _decode(self, target: Target, call: Call, headers: Headers, body: bytes) -> Decoded:
         length = headers.get(b"inference-header-content-length")
         request = decode_request(body, None if length is None else _json_length(length))
-        _fill(call, request, headers, table)
-        arrays = decode_inputs(request, table.inputs, ())
-        if table.batched and arrays:
-            call.rows = next(iter(arrays.values())).shape[0]
-        return _Decoded(request, arrays, self._dataplane.open(table, call))
+        return self.open(target, call, headers, request)
 
 
 def _json_length(value: bytes) -> int:

@@ -111,6 +111,22 @@ def decode_request(body: bytes, json_length: int | None) -> InferRequest:
         raise InvalidInput(
             HEADER_LENGTH, f"send the length of the JSON: 1 to {len(body)}, the body's length"
         )
+    return _printable(request)
+
+
+def convert_request(parts: dict[str, Any]) -> InferRequest:
+    """A request that came in another form than JSON, within the same bounds.
+
+    `parts` are those of the JSON document; the data of a tensor is a list of elements or their
+    raw bytes. Raises InvalidInput with the path of the offending part.
+    """
+    try:
+        return _printable(msgspec.convert(parts, ParsedRequest[Any]))
+    except msgspec.ValidationError as error:
+        raise at_path("", error) from None
+
+
+def _printable(request: InferRequest) -> InferRequest:
     if request.id is not None and not request.id.isprintable():
         raise InvalidInput("id", "use printable characters only")
     return request

@@ -29,6 +29,7 @@ from gateway.core.records import Exclusion, ShadowStatus, Status
 from gateway.core.rollout import PHASES
 from gateway.core.verdict import Kind
 from gateway.protocols.asgi import STATUSES
+from gateway.protocols.grpc_statuses import STATUSES as GRPC_STATUSES
 from gateway.settings import EndpointFile, Settings
 from gateway.telemetry import prometheus
 from tests.docs.pages import DOCS, Block, blocks, named_rows, prose, row
@@ -110,12 +111,13 @@ def _error_classes() -> dict[str, type[BaseException]]:
 
 
 def test_every_error_is_documented_with_its_status() -> None:
-    """docs/errors.md has a row for each class, with the status that the protocols give it."""
+    """docs/errors.md has a row for each class, with the statuses that the protocols give it."""
     page = DOCS / "errors.md"
     _same(named_rows(page), set(_error_classes()))
     for name, kind in _error_classes().items():
-        status = next((str(STATUSES[k]) for k in kind.__mro__ if k in STATUSES), "–")
-        assert row(page, name).split(" | ")[1] == status
+        http = next((str(STATUSES[k]) for k in kind.__mro__ if k in STATUSES), "–")
+        grpc = next((GRPC_STATUSES[k].name for k in kind.__mro__ if k in GRPC_STATUSES), "–")
+        assert row(page, name).split(" | ")[1:3] == [http, grpc]
 
 
 # -- statistics and metrics -----------------------------------------------------------------------

@@ -54,7 +54,7 @@ def _gateway(command: str, folder: Path) -> Iterator[dict[str, str]]:
         process = subprocess.Popen(
             ["bash", "-c", f"exec {command.strip()} --port {port}"],
             cwd=folder,
-            env=_environment(),
+            env={**_environment(), "AUDITION_GRPC_PORT": "0"},
             stdout=output,
             stderr=subprocess.STDOUT,
         )

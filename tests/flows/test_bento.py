@@ -67,6 +67,7 @@ def packed(home: Path) -> Iterator[ServingProcess]:
         "AUDITION_WORKERS": "2",
         # As in an image that `bentoml containerize` made.
         "BENTOML_CONTAINERIZED": "true",
+        "AUDITION_GRPC_PORT": "0",
     }
     command += ["--host", "127.0.0.1", "--port", str(port)]
     server = started(ServingProcess(home, command, port=port, env=env))

@@ -17,6 +17,7 @@ from tritonclient.http import InferenceServerClient, InferInput
 
 from gateway.core.routes import EndpointRules, EntityRule
 from gateway.errors import Forbidden
+from gateway.protocols.oip_catalogue import Catalogue
 from gateway.protocols.oip_http import InferenceApp
 from gateway.protocols.oip_inference import Inference
 from gateway.serving.trace import Tracer
@@ -45,9 +46,8 @@ class Door(Scene):
             max_body_bytes=LIMIT_BYTES,
         )
         self.app = InferenceApp(
-            routes=self.routes,
+            catalogue=Catalogue(routes=self.routes, authorise=self._authorise),
             inference=self.inference,
-            authorise=self._authorise,
             is_ready=lambda: self.ready,
         )
         self.client = AsgiClient(self.app)
@@ -189,10 +189,10 @@ def test_each_route_has_its_method(door: Door) -> None:
 @pytest.mark.parametrize("path", ["/v2", "/v2/health/live", "/v2/health/ready", "/v2/models/demo"])
 def test_head_is_a_get_and_options_says_what_there_is(door: Door, path: str) -> None:
     """On every path that can be read; what else is sent there is 405, also to health."""
-    assert door._client.request("HEAD", path).status_code == 200
-    allowed = door._client.request("OPTIONS", path)
+    assert door.client.request("HEAD", path).status_code == 200
+    allowed = door.client.request("OPTIONS", path)
     assert (allowed.status_code, allowed.headers["allow"]) == (204, "GET, HEAD, OPTIONS")
-    refused = door._client.request("POST", path)
+    refused = door.client.request("POST", path)
     assert (refused.status_code, refused.headers["allow"]) == (405, "GET, HEAD, OPTIONS")
 
 
