@@ -61,7 +61,7 @@ class ServingProcess:
         self.keys: dict[str, str] = {"admin": self.admin_key}
         self._operator = Client(self.url, key=self.admin_key)
 
-    def await_ready(self) -> None:
+    def await_ready(self, *, within_s: float = PATIENCE_S) -> None:
         """Return once a worker answers, with a key of every other role made."""
 
         def ready() -> bool:
@@ -72,7 +72,7 @@ class ServingProcess:
             except httpx.TransportError:
                 return False
 
-        eventually(ready)
+        eventually(ready, within_s=within_s)
         for role in ("infer", "label", "view", "operate"):
             made = self._operator.post("/v1/keys", {"name": f"test-{role}", "role": role})
             self.keys[role] = str(made["token"])
@@ -167,6 +167,7 @@ def start_server(
     workers: int = 2,
     arguments: tuple[str, ...] = (),
     env: Mapping[str, str] | None = None,
+    within_s: float = PATIENCE_S,
 ) -> ServingProcess:
     """Start `audition serve` with its state below `folder` and wait until it is ready."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -182,13 +183,14 @@ def start_server(
         "AUDITION_GRPC_PORT": "0",
         **(env or {}),
     }
-    return started(ServingProcess(folder, command, port=port, env=given))
+    server = ServingProcess(folder, command, port=port, env=given)
+    return started(server, within_s=within_s)
 
 
-def started(server: ServingProcess) -> ServingProcess:
+def started(server: ServingProcess, *, within_s: float = PATIENCE_S) -> ServingProcess:
     """The server once it is ready; one that never is is ended and says its log."""
     try:
-        server.await_ready()
+        server.await_ready(within_s=within_s)
     except (AssertionError, Refused, Unreachable) as error:
         server.stop()
         raise AssertionError(f"the gateway is not ready: {error}\n{server.log()}") from error
