@@ -16,6 +16,7 @@ from gateway.bootstrap.identity import new_writer_id, now_us
 from gateway.core.routes import Rollout, VersionFacts
 from gateway.evaluator import Evaluator, lock_state
 from gateway.journal.reader import live_writers
+from gateway.journal.shared import SharedJournals
 from gateway.journal.writer import JournalWriter
 from gateway.judge.archive_judge import ArchiveJudge
 from gateway.judge.controller import act
@@ -86,6 +87,7 @@ def build_evaluator(
     cursors = Cursors(state / "shadow")
     archive = ArchiveWriter(state / "archive")
     judge = ArchiveJudge(state / "archive", store)
+    journals = SharedJournals(state / "journal")
 
     def make_runner(facts: VersionFacts) -> Runner:
         return Runner(
@@ -99,7 +101,7 @@ def build_evaluator(
     def make_lane(registration: Registration, cursor: Cursor) -> Lane:
         return Lane(
             registration,
-            sources=state / "journal",
+            sources=journals,
             journal=JournalWriter(state / "shadow", writer_id=new_writer_id()),
             rollout_at=lambda epoch: store.rollout(registration.endpoint, epoch=epoch),
             make_runner=make_runner,

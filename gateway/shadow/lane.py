@@ -8,23 +8,26 @@ carries its offset, and what was written before a crash is therefore exactly wha
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from gateway.core.records import PredictionRecord
+from gateway.core.records import PredictionRecord, ShadowRecord
 from gateway.core.routes import Rollout, VersionFacts
 from gateway.errors import AuditionError
-from gateway.journal.reader import Entry, JournalTail, writer_ids
+from gateway.journal.reader import Entry
+from gateway.journal.shared import SharedJournals
 from gateway.journal.writer import JournalWriter
 from gateway.ports import Registration
 from gateway.shadow.cursors import Cursor
-from gateway.shadow.latencies import Pair, time_pair
+from gateway.shadow.frames import shadow_record
+from gateway.shadow.latencies import Pair, time_pairs
 from gateway.shadow.runner import Runner
 from gateway.shadow.running import RunResult, expired, run_all
-from gateway.shadow.tasks import Task, sampling_key, shadow_record, task_of
+from gateway.shadow.tasks import Plan, Task, plan_of, sampling_key, task_of
 
 IDLE_WAIT_S = 0.05
 _SLICE = 1024
+#: So many predictions' frames are written at once, which costs one call of the system.
+_TOGETHER = 128
 _RETRY_AFTER_S = 1.0
 
 
@@ -35,7 +38,7 @@ class Lane(threading.Thread):
         self,
         registration: Registration,
         *,
-        sources: Path,
+        sources: SharedJournals,
         journal: JournalWriter,
         rollout_at: Callable[[int], Rollout],
         make_runner: Callable[[VersionFacts], Runner],
@@ -51,9 +54,9 @@ class Lane(threading.Thread):
         self._rollout_at = rollout_at
         self._make_runner = make_runner
         self._done = dict(cursor)
-        self._tails: dict[str, JournalTail] = {}
+        self._read: dict[str, int] = {}
         self._runners: dict[str, Runner] = {}
-        self._epochs: dict[int, Rollout] = {}
+        self._plans: dict[int, Plan | None] = {}
         self._finish_at: dict[str, int] | None = None
         self._expire_until: dict[str, int] = {}
         self._stopping = threading.Event()
@@ -100,30 +103,28 @@ class Lane(threading.Thread):
     def step(self) -> bool:
         """Do what can be done now in each journal; whether there was anything."""
         progressed, problem = False, ""
-        for writer_id in writer_ids(self._sources):
+        for writer_id in self._sources.writer_ids():
             try:
                 progressed = self._follow(writer_id) or progressed
             except (AuditionError, OSError) as error:
                 # No store, no room, no processes: what was not written is read again.
-                self._tails.pop(writer_id, None)
+                self._read.pop(writer_id, None)
                 problem = f"the shadow of journal {writer_id} waits: {error}"
         self.problem = problem
         return progressed
 
     def _follow(self, writer_id: str) -> bool:
-        tail = self._tails.get(writer_id)
-        if tail is None:
-            start = self._done.get(writer_id, 0)
-            tail = self._tails[writer_id] = JournalTail(self._sources / writer_id, offset=start)
-        before = tail.offset
-        entries = tail.read()
-        tasks = [task for entry in entries if (task := self._task(writer_id, entry)) is not None]
-        for start in range(0, len(tasks), _SLICE):
+        start = self._read.get(writer_id, self._done.get(writer_id, 0))
+        piece = self._sources.read(writer_id, start)
+        tasks = [
+            task for entry in piece.entries if (task := self._task(writer_id, entry)) is not None
+        ]
+        for first in range(0, len(tasks), _SLICE):
             if self._stopping.is_set():
                 return False  # the position must not pass what was not done
-            self._run(tasks[start : start + _SLICE])
-        self.positions[writer_id] = tail.offset
-        return tail.offset != before
+            self._run(tasks[first : first + _SLICE])
+        self._read[writer_id] = self.positions[writer_id] = piece.end
+        return piece.end != start
 
     def _task(self, writer_id: str, entry: Entry) -> Task | None:
         record, registration = entry.record, self.registration
@@ -134,73 +135,85 @@ class Lane(threading.Thread):
             closed is not None and record.epoch >= closed
         ):
             return None
-        return task_of(
-            record,
-            writer_id=writer_id,
-            end=entry.end,
-            registration=registration,
-            rollout=self._rollout(record.epoch),
-        )
+        plan = self._plan(record.epoch)
+        if plan is None:
+            return None
+        return task_of(record, writer_id=writer_id, end=entry.end, plan=plan)
 
-    def _rollout(self, epoch: int) -> Rollout:
-        if epoch not in self._epochs:
-            self._epochs[epoch] = self._rollout_at(epoch)
-        return self._epochs[epoch]
+    def _plan(self, epoch: int) -> Plan | None:
+        if epoch not in self._plans:
+            self._plans[epoch] = plan_of(self.registration, self._rollout_at(epoch))
+        return self._plans[epoch]
 
     def _run(self, tasks: Sequence[Task]) -> None:
-        results: dict[tuple[int, str], RunResult] = {}
-        for version in sorted({version for task in tasks for version in task.versions}):
-            wanted = [i for i, task in enumerate(tasks) if version in task.versions]
-            found = self._results(version, [tasks[i] for i in wanted])
-            results.update({(i, version): one for i, one in zip(wanted, found, strict=True)})
-        for i, task in enumerate(tasks):
-            self._write(task, {v: results[i, v] for v in task.versions}, self._time(task))
+        """Run tasks of one journal, and write their frames."""
+        until = self._expire_until.get(tasks[0].writer_id, 0)
+        lost = [task for task in tasks if task.end <= until]
+        wanted = tasks[len(lost) :]
+        results = {
+            version: iter(
+                [
+                    *(expired(task) for task in lost if version in task.versions),
+                    *run_all(self._runner(version), [t for t in wanted if version in t.versions]),
+                ]
+            )
+            for version in sorted({version for task in tasks for version in task.versions})
+        }
+        pairs = self._time(wanted)
+        alone = [*(None for _ in lost), *(pairs.get(i) for i in range(len(wanted)))]
+        self._write(tasks, results, alone)
 
-    def _results(self, version: str, tasks: Sequence[Task]) -> list[RunResult]:
-        lost = [task for task in tasks if self._is_expired(task)]
-        return [expired(task) for task in lost] + run_all(self._runner(version), tasks[len(lost) :])
-
-    def _is_expired(self, task: Task) -> bool:
-        return task.end <= self._expire_until.get(task.writer_id, 0)
-
-    def _time(self, task: Task) -> Pair | None:
-        if self._is_expired(task):
-            return None
-        return time_pair(
-            task,
+    def _time(self, tasks: Sequence[Task]) -> dict[int, Pair]:
+        return time_pairs(
+            tasks,
             key=sampling_key(self.registration.digest),
             champion=self.registration.champion,
             challenger=self.registration.version,
             runner_of=self._runner,
         )
 
-    def _write(self, task: Task, results: dict[str, RunResult], alone: Pair | None) -> None:
-        before = self._done.get(task.writer_id, 0)
+    def _write(
+        self,
+        tasks: Sequence[Task],
+        results: Mapping[str, Iterator[RunResult]],
+        alone: Sequence[Pair | None],
+    ) -> None:
+        """Write the frames of some tasks at a time, and then count those as done."""
+        writer_id = tasks[0].writer_id
+        for first in range(0, len(tasks), _TOGETHER):
+            some = tasks[first : first + _TOGETHER]
+            before = self._done.get(writer_id, 0)
+            frames: list[ShadowRecord] = []
+            for task, pair in zip(some, alone[first : first + _TOGETHER], strict=True):
+                frames += self._frames(task, results, before=before, alone=pair)
+                before = task.end
+            self.journal.append_all(frames)
+            self._done[writer_id] = before
+
+    def _frames(
+        self,
+        task: Task,
+        results: Mapping[str, Iterator[RunResult]],
+        *,
+        before: int,
+        alone: Pair | None,
+    ) -> Iterator[ShadowRecord]:
         for version in task.versions:
-            result = results[version]
-            # Only the last frame moves the cursor: after a crash between the two the whole
-            # prediction is run again, and readers see the doubled one once.
-            end = task.end if version == task.versions[-1] else before
-            record = shadow_record(
+            is_last = version == task.versions[-1]
+            yield shadow_record(
                 task,
+                next(results[version]),
                 registration=self.registration,
                 version=version,
                 digest=self._runner(version).facts.digest,
-                source_end=end,
-                status=result.status,
-                error=result.error,
-                started_at_us=result.started_at_us,
-                latency_us=result.latency_us,
-                batch_rows=result.batch_rows,
-                outputs=result.outputs,
+                # Only the last frame moves the cursor: after a crash between the two the whole
+                # prediction is run again, and readers see the doubled one once.
+                source_end=task.end if is_last else before,
+                alone=alone if is_last else None,
             )
-            if alone is not None and version == task.versions[-1]:
-                record.champion_alone_us, record.challenger_alone_us = alone
-            self.journal.append(record)
-        self._done[task.writer_id] = task.end
 
     def _runner(self, version: str) -> Runner:
         if version not in self._runners:
-            facts = self._rollout(self.registration.opened_epoch).versions[version]
+            facts = self._rollout_at(self.registration.opened_epoch).versions[version]
             self._runners[version] = self._make_runner(facts)
         return self._runners[version]

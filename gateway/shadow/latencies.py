@@ -7,7 +7,7 @@ in random order, so that neither is always the one that finds the caches warm.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from gateway.core.split import is_sampled
@@ -18,6 +18,10 @@ from gateway.shadow.tasks import Task
 
 #: One prediction in a hundred: enough for a median within hours, too few to be felt.
 SHARE_BP = 100
+#: Of the tasks that are run together, at most so many: a pair is two turns to a process and
+#: back, and where thousands come in a second every hundredth would take most of the time.
+#: Which ones are left out depends on their place only.
+MOST_AT_ONCE = 2
 _HALF_BP = 5_000
 
 
@@ -28,27 +32,37 @@ class Pair(NamedTuple):
     challenger_us: int
 
 
-def time_pair(
-    task: Task,
+def time_pairs(
+    tasks: Sequence[Task],
     *,
     key: bytes,
     champion: str,
     challenger: str,
     runner_of: Callable[[str], Runner],
-) -> Pair | None:
-    """The pair of a sampled prediction; None if it is not sampled or one of them fails."""
-    prediction_id = task.prediction.prediction_id
-    if not is_sampled(prediction_id, key=key, probability_bp=SHARE_BP):
-        return None
-    first_is_champion = is_sampled(prediction_id, key=key[::-1], probability_bp=_HALF_BP)
-    order = (champion, challenger) if first_is_champion else (challenger, champion)
+) -> dict[int, Pair]:
+    """The pairs of the sampled ones among `tasks`, by their place; without those that fail."""
+    ids = [task.prediction.prediction_id for task in tasks]
+    sampled = [i for i, one in enumerate(ids) if is_sampled(one, key=key, probability_bp=SHARE_BP)]
+    pairs = {}
+    for place in sampled[:MOST_AT_ONCE]:
+        first = is_sampled(ids[place], key=key[::-1], probability_bp=_HALF_BP)
+        order = (champion, challenger) if first else (challenger, champion)
+        pair = _time_pair(tasks[place], order, runner_of)
+        if pair is not None:
+            pairs[place] = Pair(pair[champion], pair[challenger])
+    return pairs
+
+
+def _time_pair(
+    task: Task, order: Sequence[str], runner_of: Callable[[str], Runner]
+) -> dict[str, int] | None:
     taken_us: dict[str, int] = {}
     for version in order:
         taken = _alone_us(runner_of(version), task)
         if taken is None:
             return None
         taken_us[version] = taken
-    return Pair(taken_us[champion], taken_us[challenger])
+    return taken_us
 
 
 def _alone_us(runner: Runner, task: Task) -> int | None:

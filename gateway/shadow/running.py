@@ -14,11 +14,13 @@ import msgspec
 
 from gateway.core.records import ShadowStatus, TensorRecord
 from gateway.runtimes.messages import BatchDone, BatchFailed
-from gateway.shadow.batches import join, kind_of, split
+from gateway.shadow.batches import Kind, join, kind_of, split
 from gateway.shadow.runner import Runner, Silence
 from gateway.shadow.tasks import Task
 
 MAX_BATCH_ROWS = 512
+#: Of inputs; a batch of images must not take the memory of a thousand of them.
+MAX_BATCH_BYTES = 32 << 20
 _ATTEMPTS_ALONE = 3
 
 
@@ -47,48 +49,69 @@ def expired(task: Task) -> RunResult:
     return _without_answer("expired", error, task)
 
 
-def _batches(runner: Runner, tasks: Sequence[Task]) -> list[list[Task]]:
+class _Batch(msgspec.Struct, gc=False):
+    """Tasks that are run together, and of each what the version reads."""
+
+    tasks: list[Task]
+    inputs: list[list[TensorRecord]]
+    rows: int
+    size_bytes: int
+
+    def admits(self, rows: int, size_bytes: int) -> bool:
+        return (
+            self.rows + rows <= MAX_BATCH_ROWS and self.size_bytes + size_bytes <= MAX_BATCH_BYTES
+        )
+
+    def add(self, task: Task, inputs: list[TensorRecord], size_bytes: int) -> None:
+        self.tasks.append(task)
+        self.inputs.append(inputs)
+        self.rows += task.prediction.rows
+        self.size_bytes += size_bytes
+
+
+def _batches(runner: Runner, tasks: Sequence[Task]) -> list[_Batch]:
     """Runs of neighbours that can be joined; order is kept."""
-    batches: list[list[Task]] = []
-    kind, rows = None, 0
+    batches: list[_Batch] = []
+    names = [spec.name for spec in runner.facts.signature.inputs]
+    kind: Kind | None = None
     for task in tasks:
-        found = kind_of(inputs_of(runner, task)) if runner.facts.batches else None
-        rows += task.prediction.rows
-        if found is None or found != kind or rows > MAX_BATCH_ROWS:
-            batches.append([])
-            kind, rows = found, task.prediction.rows
-        batches[-1].append(task)
+        inputs = _chosen(task, names)
+        size_bytes = sum([len(tensor.data) for tensor in inputs])
+        found = kind_of(inputs) if runner.facts.batches and len(inputs) == len(names) else None
+        fits = found is not None and found == kind
+        if not fits or not batches[-1].admits(task.prediction.rows, size_bytes):
+            batches.append(_Batch([], [], 0, 0))
+        batches[-1].add(task, inputs, size_bytes)
+        kind = found
     return batches
 
 
-def _run_batch(runner: Runner, batch: list[Task]) -> list[RunResult]:
-    if len(batch) > 1:
+def _run_batch(runner: Runner, batch: _Batch) -> list[RunResult]:
+    if len(batch.tasks) > 1:
         done = _try_together(runner, batch)
         if done is not None:
             return done
-    return [_run_alone(runner, task) for task in batch]
-
-
-def _try_together(runner: Runner, batch: list[Task]) -> list[RunResult] | None:
-    inputs = [inputs_of(runner, task) for task in batch]
-    if any(len(one) < len(runner.facts.signature.inputs) for one in inputs):
-        return None
-    rows = [task.prediction.rows for task in batch]
-    started_at_us = time.time_ns() // 1000
-    reply = runner.run(join(inputs))
-    if not isinstance(reply, BatchDone):
-        return None
-    try:
-        outputs = split(reply.outputs, rows)
-    except ValueError:
-        return None
     return [
-        RunResult("ok", "", started_at_us, reply.latency_us, sum(rows), mine) for mine in outputs
+        _run_alone(runner, task, inputs)
+        for task, inputs in zip(batch.tasks, batch.inputs, strict=True)
     ]
 
 
-def _run_alone(runner: Runner, task: Task) -> RunResult:
-    inputs = inputs_of(runner, task)
+def _try_together(runner: Runner, batch: _Batch) -> list[RunResult] | None:
+    started_at_us = time.time_ns() // 1000
+    reply = runner.run(join(batch.inputs))
+    if not isinstance(reply, BatchDone):
+        return None
+    try:
+        outputs = split(reply.outputs, [task.prediction.rows for task in batch.tasks])
+    except ValueError:
+        return None
+    return [
+        RunResult("ok", "", started_at_us, reply.latency_us, batch.rows, mine) for mine in outputs
+    ]
+
+
+def _run_alone(runner: Runner, task: Task, inputs: list[TensorRecord]) -> RunResult:
     missing = {spec.name for spec in runner.facts.signature.inputs} - {t.name for t in inputs}
     if missing:
         names = ", ".join(sorted(missing))
@@ -119,5 +142,12 @@ def _without_answer(status: ShadowStatus, error: str, task: Task) -> RunResult:
 
 def inputs_of(runner: Runner, task: Task) -> list[TensorRecord]:
     """What the version reads of the request, in the order of its signature."""
-    sent = {tensor.name: tensor for tensor in task.prediction.inputs}
-    return [sent[s.name] for s in runner.facts.signature.inputs if s.name in sent]
+    return _chosen(task, [spec.name for spec in runner.facts.signature.inputs])
+
+
+def _chosen(task: Task, names: list[str]) -> list[TensorRecord]:
+    sent = task.prediction.inputs
+    if len(sent) == 1 == len(names):  # most models
+        return sent if sent[0].name == names[0] else []
+    by_name = {tensor.name: tensor for tensor in sent}
+    return [by_name[name] for name in names if name in by_name]

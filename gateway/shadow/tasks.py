@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from gateway.core.records import PredictionRecord, ShadowRecord, ShadowStatus, TensorRecord
+from gateway.core.records import PredictionRecord
 from gateway.core.routes import Rollout
 from gateway.core.split import is_sampled
 from gateway.ports import Registration
@@ -24,69 +24,43 @@ class Task(msgspec.Struct, gc=False):
     probability_bp: int
 
 
-def task_of(
-    record: PredictionRecord,
-    *,
-    writer_id: str,
-    end: int,
-    registration: Registration,
-    rollout: Rollout,
-) -> Task | None:
-    """The runs that the prediction asks for under the rollout of its epoch; None if none."""
+class Plan(msgspec.Struct, frozen=True):
+    """What a registration asks of the predictions of one epoch.
+
+    `runs` are the versions to run by the one that answered; both of `pair` if it was a third.
+    """
+
+    key: bytes
+    probability_bp: int
+    pair: tuple[str, ...]
+    runs: dict[str, tuple[str, ...]]
+
+
+def plan_of(registration: Registration, rollout: Rollout) -> Plan | None:
+    """The plan under the rollout of an epoch; None if the registration has no part in it."""
     challenger = rollout.challengers.get(registration.version)
-    if record.exclusion or challenger is None or challenger.registration != registration.number:
+    if challenger is None or challenger.registration != registration.number:
         return None
-    sampled = is_sampled(
-        record.prediction_id,
+    pair = (rollout.champion, registration.version)
+    return Plan(
         key=sampling_key(challenger.registration_digest),
         probability_bp=challenger.probability_bp,
+        pair=pair,
+        runs={one: tuple(other for other in pair if other != one) for one in pair},
     )
-    pair = (rollout.champion, registration.version)
-    versions = tuple(version for version in pair if version != record.version)
-    if not sampled or not versions:
+
+
+def task_of(record: PredictionRecord, *, writer_id: str, end: int, plan: Plan) -> Task | None:
+    """The runs that the prediction asks for; None if none."""
+    versions = plan.runs.get(record.version, plan.pair)
+    if record.exclusion or not versions:
         return None
-    return Task(record, writer_id, end, versions, challenger.probability_bp)
+    share_bp = plan.probability_bp
+    if not is_sampled(record.prediction_id, key=plan.key, probability_bp=share_bp):
+        return None
+    return Task(record, writer_id, end, versions, share_bp)
 
 
 def sampling_key(registration_digest: str) -> bytes:
     """The key of a registration's sampling hash."""
     return bytes.fromhex(registration_digest)
-
-
-def shadow_record(
-    task: Task,
-    *,
-    registration: Registration,
-    version: str,
-    digest: str,
-    source_end: int,
-    status: ShadowStatus,
-    error: str,
-    started_at_us: int,
-    latency_us: int,
-    batch_rows: int,
-    outputs: list[TensorRecord],
-) -> ShadowRecord:
-    """The frame of one run of one prediction."""
-    prediction = task.prediction
-    return ShadowRecord(
-        sequence=0,
-        source_writer=task.writer_id,
-        source_end=source_end,
-        prediction_id=prediction.prediction_id,
-        endpoint=prediction.endpoint,
-        registration=registration.number,
-        version=version,
-        digest=digest,
-        status=status,
-        error=error[:500],
-        rows=prediction.rows,
-        probability_bp=task.probability_bp,
-        started_at_us=started_at_us,
-        latency_us=latency_us,
-        batch_rows=batch_rows,
-        outputs=outputs,
-        trace_id=prediction.trace_id,
-        parent_span_id=prediction.span_id,
-        sampled=prediction.sampled,
-    )

@@ -88,6 +88,41 @@ def test_a_write_that_falls_short_is_taken_back(tmp_path: Path, limit: int) -> N
     assert tail.damages == []
 
 
+#: Appends three records at once with room for two, then with room for all.
+_FULL_FOR_SEVERAL = """
+import resource, sys
+from pathlib import Path
+from gateway.errors import JournalUnavailable
+from gateway.journal.writer import JournalWriter
+from tests.archive.records import prediction
+
+writer = JournalWriter(Path(sys.argv[1]), writer_id="w1")
+size = writer.append(prediction("0"))
+resource.setrlimit(resource.RLIMIT_FSIZE, (size * 7 // 2, resource.RLIM_INFINITY))
+try:
+    writer.append_all([prediction(str(n)) for n in (1, 2, 3)])
+except JournalUnavailable:
+    print(writer.offset == size)
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+print(writer.append_all([prediction(str(n)) for n in (4, 5, 6)]) == writer.offset)
+writer.append(prediction("7"))
+"""
+
+
+def test_several_records_are_written_all_or_none(tmp_path: Path) -> None:
+    """Without room for the last none of them is there; the next ones follow without a gap."""
+    done = subprocess.run(
+        [sys.executable, "-c", _FULL_FOR_SEVERAL, str(tmp_path)],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.split() == ["True", "True"]
+    tail = JournalTail(tmp_path / "w1")
+    records = [entry.record for entry in tail.drain()]
+    assert [record.prediction_id for record in records] == ["0", "4", "5", "6", "7"]
+    assert [record.sequence for record in records] == [0, 1, 2, 3, 4]
+    assert tail.damages == []
+
+
 def test_offsets_count_over_all_segments(tmp_path: Path) -> None:
     """Each segment is named by the offset of its first byte, and the last may be empty."""
     ends = write(tmp_path, *numbered(9), segment_bytes=300)

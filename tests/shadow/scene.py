@@ -10,6 +10,7 @@ import msgspec
 from gateway.core.records import ShadowRecord
 from gateway.core.routes import Rollout
 from gateway.journal.reader import JournalTail
+from gateway.journal.shared import SharedJournals
 from gateway.journal.writer import JournalWriter
 from gateway.ports import Registration
 from gateway.shadow.cursors import Cursor
@@ -43,7 +44,7 @@ def open_lane(
     (folder / "journal").mkdir(exist_ok=True)
     return Lane(
         opened,
-        sources=folder / "journal",
+        sources=SharedJournals(folder / "journal"),
         journal=JournalWriter(folder / "shadow", writer_id=writer_id),
         rollout_at=rollouts_from,
         make_runner=lambda facts: Runner(

@@ -150,8 +150,11 @@ def test_a_store_that_is_away_is_waited_for(tmp_path: Path, source: JournalWrite
     end(lane)
 
 
-def test_a_full_disk_is_waited_for(tmp_path: Path, source: JournalWriter) -> None:
-    """A shadow journal without room loses no run."""
+def test_a_full_disk_is_waited_for(
+    tmp_path: Path, source: JournalWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shadow journal without room loses no run and repeats none that is in it."""
+    monkeypatch.setattr(lanes, "_TOGETHER", 1)
     lane = open_lane(tmp_path, Stub(tmp_path, "fine"))
     accept(source, *range(1, 12))
     before = resource.getrlimit(resource.RLIMIT_FSIZE)

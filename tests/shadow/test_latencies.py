@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from gateway.core.split import is_sampled
 from gateway.journal.writer import JournalWriter
 from gateway.runtimes.messages import BatchDone
 from gateway.shadow import latencies
-from gateway.shadow.latencies import Pair, time_pair
+from gateway.shadow.latencies import Pair, time_pairs
 from gateway.shadow.runner import Runner
+from gateway.shadow.tasks import Task
 from tests.archive.records import prediction
 from tests.shadow.scene import end, frames, open_lane
 from tests.shadow.work import Stub, column, task
@@ -19,26 +22,42 @@ from tests.shadow.work import Stub, column, task
 KEY = b"k" * 32
 
 
-def pairs(folder: Path, mode: str, numbers: range, *, value: float = 1.0) -> list[Pair | None]:
-    """What is found for each prediction, with one runner for both versions."""
+def timed(runner_of: Callable[[str], Runner], *tasks: Task) -> dict[int, Pair]:
+    """The pairs of these tasks, run together."""
+    return time_pairs(tasks, key=KEY, champion="1", challenger="2", runner_of=runner_of)
+
+
+def pairs(folder: Path, mode: str, numbers: range, *, value: float = 1.0) -> list[Pair]:
+    """What is found for each prediction by itself, with one runner for both versions."""
     with Stub(folder, mode).runner() as runner:
-        return [
-            time_pair(
-                task(column(value), end=number),
-                key=KEY,
-                champion="1",
-                challenger="2",
-                runner_of=lambda _: runner,
-            )
-            for number in numbers
-        ]
+        found = [timed(lambda _: runner, task(column(value), end=number)) for number in numbers]
+    return [pair for one in found for pair in one.values()]
 
 
 def test_about_one_in_a_hundred_is_timed(tmp_path: Path) -> None:
     """By a keyed hash, so that every run of the lane picks the same ones."""
     found = pairs(tmp_path, "fine", range(2_000))
-    assert 8 <= sum(pair is not None for pair in found) <= 40
-    assert {pair for pair in found if pair is not None} == {Pair(7, 7)}
+    assert 8 <= len(found) <= 40
+    assert set(found) == {Pair(7, 7)}
+
+
+def test_of_those_run_together_few_are_timed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first that are sampled, whatever comes behind them; each at its own place."""
+    tasks = [task(column(1), end=number) for number in range(600)]
+    with Stub(tmp_path, "fine").runner() as runner:
+        found = timed(lambda _: runner, *tasks)
+        monkeypatch.setattr(latencies, "MOST_AT_ONCE", len(tasks))
+        every = timed(lambda _: runner, *tasks)
+    assert len(every) > 2
+    assert list(found) == sorted(every)[:2]
+    assert all(timed_alone(tasks[place]) for place in found)
+
+
+def timed_alone(one: Task) -> bool:
+    """Whether the keyed hash picks this prediction."""
+    return is_sampled(one.prediction.prediction_id, key=KEY, probability_bp=100)
 
 
 def test_either_version_may_go_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,13 +71,7 @@ def test_either_version_may_go_first(tmp_path: Path, monkeypatch: pytest.MonkeyP
             return runner
 
         for number in range(200):
-            time_pair(
-                task(column(1), end=number),
-                key=KEY,
-                champion="1",
-                challenger="2",
-                runner_of=runner_of,
-            )
+            timed(runner_of, task(column(1), end=number))
     first = Counter(asked[::2])
     assert 60 <= first["1"] <= 140
     assert first["1"] + first["2"] == 200
@@ -70,7 +83,7 @@ def test_a_run_that_fails_is_no_latency(
 ) -> None:
     """13 is what the stub dies of."""
     monkeypatch.setattr(latencies, "SHARE_BP", 10_000)
-    assert pairs(tmp_path, mode, range(1), value=13) == [None]
+    assert pairs(tmp_path, mode, range(1), value=13) == []
 
 
 def test_a_request_that_lacks_an_input_is_not_timed(
@@ -80,8 +93,7 @@ def test_a_request_that_lacks_an_input_is_not_timed(
     monkeypatch.setattr(latencies, "SHARE_BP", 10_000)
     with Stub(tmp_path, "fine").runner() as runner:
         assert isinstance(runner.run([column(1)]), BatchDone)
-        found = time_pair(task(), key=KEY, champion="1", challenger="2", runner_of=lambda _: runner)
-    assert found is None
+        assert timed(lambda _: runner, task()) == {}
 
 
 def test_the_pair_stands_in_the_last_frame_of_its_prediction(

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.core.routes import Challenger, Rollout
 from gateway.core.split import is_sampled
-from gateway.shadow.tasks import Task, sampling_key, shadow_record, task_of
+from gateway.shadow.tasks import Task, plan_of, sampling_key, task_of
 from tests.archive.records import prediction
 from tests.archive.scenes import OPENED, registration, rollouts
 
@@ -26,10 +26,9 @@ def rollout(*, share_bp: int = 10_000, **changed: Any) -> Rollout:
 
 def asked(*, under: Rollout | None = None, **changed: Any) -> Task | None:
     """The task of one prediction."""
+    plan = plan_of(REGISTRATION, under or rollout())
     record = prediction("0" * 32, **changed)
-    return task_of(
-        record, writer_id="w1", end=99, registration=REGISTRATION, rollout=under or rollout()
-    )
+    return None if plan is None else task_of(record, writer_id="w1", end=99, plan=plan)
 
 
 @pytest.mark.parametrize(
@@ -61,12 +60,11 @@ def test_a_failure_of_the_champion_is_run_like_an_answer(status: str) -> None:
 def test_sampling_follows_the_keyed_hash() -> None:
     """Exactly the predictions that the archive will call sampled are run."""
     key = sampling_key(REGISTRATION.digest)
+    plan = plan_of(REGISTRATION, rollout(share_bp=2500))
+    assert plan is not None
     for number in range(300):
         name = f"{number:032x}"
-        record = prediction(name)
-        found = task_of(
-            record, writer_id="w1", end=1, registration=REGISTRATION, rollout=rollout(share_bp=2500)
-        )
+        found = task_of(prediction(name), writer_id="w1", end=1, plan=plan)
         assert (found is not None) == is_sampled(name, key=key, probability_bp=2500)
 
 
@@ -80,16 +78,3 @@ def test_another_registration_of_the_version_is_not_ours() -> None:
     later = Challenger("2", 8, "cd" * 32, 10_000)
     assert asked(under=rollout(challengers={"2": later})) is None
     assert asked(under=rollout(challengers={})) is None
-
-
-def test_a_frame_says_all_about_its_run() -> None:
-    """Source, version, probability and trace come from the prediction; errors are cut."""
-    found = asked(trace_id="t", span_id="s", sampled=True, rows=3)
-    assert found is not None
-    record = shadow_record(
-        found, registration=REGISTRATION, version="2", digest="d2", source_end=99,
-        status="failed", error="x" * 900, started_at_us=5, latency_us=6, batch_rows=7, outputs=[],
-    )  # fmt: skip
-    assert (record.source_writer, record.source_end, record.registration) == ("w1", 99, 1)
-    assert (record.rows, record.probability_bp, len(record.error)) == (3, 10_000, 500)
-    assert (record.trace_id, record.parent_span_id, record.sampled) == ("t", "s", True)
