@@ -58,16 +58,16 @@ class Running:
         (found,) = [p for p in tree(self.pid) if self.target.worker in _command_line(p)]
         return found
 
-    def worker_cpu_us(self) -> float:
+    def workercpu_us(self) -> float:
         """CPU that the worker has used so far."""
-        return _cpu_us(self.worker_pid())
+        return cpu_us(self.worker_pid())
 
-    def beside_cpu_us(self) -> float:
+    def besidecpu_us(self) -> float:
         """CPU that the processes beside the worker have used so far, their children included."""
         if not self.target.beside:
             return 0.0
         roots = [p for p in tree(self.pid) if self.target.beside in _command_line(p)]
-        return sum(_cpu_us(p, reaped=p in roots) for root in roots for p in tree(root))
+        return sum(cpu_us(p, reaped=p in roots) for root in roots for p in tree(root))
 
     def whole_cpu_us(self) -> float:
         """CPU that every process of the server has used so far."""
@@ -133,7 +133,7 @@ def _command_line(pid: int) -> str:
         return ""
 
 
-def _cpu_us(pid: int, *, reaped: bool = False) -> float:
+def cpu_us(pid: int, *, reaped: bool = False) -> float:
     """utime + stime of a process; with `reaped`, also of its children that have ended."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

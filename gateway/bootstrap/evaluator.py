@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import threading
@@ -70,9 +71,18 @@ class EvaluatorHost:
             return
         store = open_store(self._settings.store_url)
         spans = span_sink()
-        build_evaluator(self._settings, store, spans=spans, stopping=self._stopping).run()
+        evaluator = build_evaluator(self._settings, store, spans=spans, stopping=self._stopping)
+        calm_garbage_collection()
+        evaluator.run()
         if spans is not None:
             spans.close()
+
+
+def calm_garbage_collection() -> None:
+    """Records make no cycles, and looking for some took two fifths of this process's CPU."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 100)
 
 
 def build_evaluator(
