@@ -38,7 +38,7 @@ from gateway.stores.sql import open_store
 from loadtests.servers.tree_model import train
 
 ENDPOINT, INPUT = "shadowed", "x"
-HEAVY_INPUTS, _HIDDEN = 64, 2048
+HEAVY_INPUTS, _HIDDEN = 64, 4096
 Rows = npt.NDArray[np.float32]
 
 
@@ -50,7 +50,7 @@ def write_trees(models: Path, *, versions: int) -> None:
 
 
 def write_heavy(models: Path) -> None:
-    """Two versions of a network of four million weights: FP32 [-1, 64] → [-1, 1]."""
+    """Two versions of a network of 17 million weights: FP32 [-1, 64] → [-1, 1]."""
     for version in ("1", "2"):
         path = models / ENDPOINT / version / "model.onnx"
         path.parent.mkdir(parents=True)

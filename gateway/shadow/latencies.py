@@ -18,10 +18,10 @@ from gateway.shadow.tasks import Task
 
 #: One prediction in a hundred: enough for a median within hours, too few to be felt.
 SHARE_BP = 100
-#: Of the tasks that are run together, at most so many: a pair is two turns to a process and
-#: back, and where thousands come in a second every hundredth would take most of the time.
+#: Of the tasks that are run together, at most so many: what runs fast in a batch may be slow
+#: alone, and where thousands come in a second every hundredth would take most of the time.
 #: Which ones are left out depends on their place only.
-MOST_AT_ONCE = 2
+MOST_AT_ONCE = 1
 _HALF_BP = 5_000
 
 

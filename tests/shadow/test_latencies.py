@@ -50,8 +50,8 @@ def test_of_those_run_together_few_are_timed(
         found = timed(lambda _: runner, *tasks)
         monkeypatch.setattr(latencies, "MOST_AT_ONCE", len(tasks))
         every = timed(lambda _: runner, *tasks)
-    assert len(every) > 2
-    assert list(found) == sorted(every)[:2]
+    assert len(every) > 1
+    assert list(found) == sorted(every)[:1]
     assert all(timed_alone(tasks[place]) for place in found)
 
 
