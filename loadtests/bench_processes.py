@@ -71,7 +71,7 @@ class Running:
 
     def whole_cpu_us(self) -> float:
         """CPU that every process of the server has used so far."""
-        return sum(_cpu_us(p, reaped=True) for p in tree(self.pid))
+        return sum(cpu_us(p, reaped=True) for p in tree(self.pid))
 
     def whole_pss_mb(self) -> float:
         """Memory of every process of the server, MB of 10^6 bytes; a page that several share
