@@ -120,6 +120,16 @@ class ServingProcess:
         path = endpoint_path(endpoint, *parts)
         return self._operator.change(method, path, epoch=epoch, document=document)
 
+    def followers(self, endpoint: str, epoch: int) -> list[str]:
+        """The workers, once all that live serve by this epoch or a later one."""
+
+        def read() -> list[str] | None:
+            workers = self.status(endpoint)["workers"]
+            following = [one["writer_id"] for one in workers if one.get("epoch", 0) >= epoch]
+            return following if len(following) == len(workers) else None
+
+        return eventually(read)
+
     def caught_up(self, endpoint: str) -> Document:
         """The status once shadow, archive and judge have seen all that was sent before."""
         asked_at = time.time()

@@ -12,7 +12,7 @@ import pytest
 
 from tests import moody_models
 from tests.faults.ledger import Ledger
-from tests.faults.load import Load
+from tests.load import Load
 from tests.serving_process import ServingProcess, eventually, start_server
 from tests.synthetic_models import write_endpoint
 

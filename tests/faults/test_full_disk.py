@@ -15,7 +15,7 @@ import pytest
 
 from tests import moody_models
 from tests.faults.ledger import Ledger
-from tests.faults.load import Load
+from tests.load import Load
 from tests.serving_process import ServingProcess, eventually, start_server
 from tests.synthetic_models import write_endpoint
 
@@ -70,7 +70,7 @@ def test_a_worker_without_room_refuses_until_there_is_some(server: ServingProces
     assert {status for status, _ in load.refused} == {503}
     assert all(said.startswith("the journal cannot be written: ") for _, said in load.refused)
     rows = {one.prediction_id: one.rows for one in ledger.predictions()}
-    assert rows == dict(load.answered)
+    assert rows == {one.prediction_id: one.rows for one in load.answered}
     assert ledger.accepted_rows() == sum(rows.values())
     verified = server.cli("journal", "verify")
     assert verified.returncode == 0, verified.stderr

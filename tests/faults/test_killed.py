@@ -15,7 +15,7 @@ import pytest
 
 from tests import moody_models
 from tests.faults.ledger import Ledger
-from tests.faults.load import Load
+from tests.load import Load
 from tests.serving_process import PATIENCE_S, ServingProcess, eventually, start_server
 from tests.synthetic_models import write_endpoint
 
@@ -76,7 +76,7 @@ def test_every_answer_is_in_the_journal_once(aftermath: Aftermath) -> None:
     assert len(set(aftermath.killed)) == WORKERS * ROUNDS
     answered = aftermath.load.answered
     assert len(answered) > WORKERS * ROUNDS * 25
-    assert [one for one in answered if aftermath.rows[one[0]] != one[1]] == []
+    assert [one for one in answered if aftermath.rows[one.prediction_id] != one.rows] == []
     assert len(aftermath.rows) == len(aftermath.predictions)
     assert aftermath.ledger.accepted_rows() == aftermath.rows.total()
     assert not aftermath.load.refused

@@ -44,7 +44,8 @@ def write_all(models: Path) -> None:
         {"1": logistic({"x": 1.0})},
         {
             "prediction": {"output": {"1": "score", "2": "chance"}},
-            "labels": {"maturity": "5s"},
+            "event_time": "client",
+            "labels": {"maturity": "1h"},
             "shadow": {"sample": "100%"},
         },
     )

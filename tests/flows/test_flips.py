@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import statistics
+import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import msgspec
 import pytest
 
 from gateway.core.records import PredictionRecord
 from gateway.journal.reader import JournalTail, writer_ids
 from tests.flows.endpoints import FLIPS
-from tests.flows.load import Answered, Load
+from tests.load import Load
 from tests.serving_process import ServingProcess
 
 Document = dict[str, Any]
@@ -20,19 +21,25 @@ Document = dict[str, Any]
 ROUNDS = 9
 
 
+class Flip(msgspec.Struct, frozen=True):
+    """One change of roles: its epoch, the workers that followed, and how long that took."""
+
+    epoch: int
+    followers: list[str]
+    took_s: float
+
+
 class Flipped:
     """What operators and clients saw of nine rounds of six flips each."""
 
     def __init__(self, gateway: ServingProcess) -> None:
         self._gateway = gateway
-        self.flips: list[Document] = []
-        self.took_s: list[float] = []
+        self.flips: list[Flip] = []
         for version in ("2", "3"):
             gateway.change(FLIPS, "PUT", "challengers", version)
-        with Load(gateway.url, FLIPS) as load:
+        with Load(gateway.url, FLIPS, number=lambda _: 1.0) as self.load:
             for _ in range(ROUNDS):
                 self._round()
-        self.answers: list[Answered] = load.answers
 
     def _round(self) -> None:
         self._flip("PUT", "split", weights_bp={"1": 5000, "2": 2500, "3": 2500})
@@ -41,12 +48,14 @@ class Flipped:
         self._flip("POST", "promotions", version="2", force=True, reason="because I say so")
         self._flip("PUT", "split", weights_bp={"2": 5000, "3": 5000})
         self._flip("POST", "rollbacks", reason="back again")
-        self._gateway.change(FLIPS, "PUT", "challengers", "2")
+        back = self._gateway.change(FLIPS, "PUT", "challengers", "2")
+        self._gateway.followers(FLIPS, back["epoch"])
 
     def _flip(self, method: str, part: str, **document: object) -> None:
         begun = time.monotonic()
-        self.flips.append(self._gateway.change(FLIPS, method, part, **document))
-        self.took_s.append(time.monotonic() - begun)
+        epoch = self._gateway.change(FLIPS, method, part, **document)["epoch"]
+        followers = self._gateway.followers(FLIPS, epoch)
+        self.flips.append(Flip(epoch, followers, time.monotonic() - begun))
 
 
 @pytest.fixture(scope="module")
@@ -57,25 +66,29 @@ def flipped(gateway: ServingProcess) -> Iterator[Flipped]:
 
 def test_no_request_fails_while_roles_change(gateway: ServingProcess, flipped: Flipped) -> None:
     """Fifty flips, four connections without a pause: every answer is 200."""
-    assert len(flipped.flips) >= 50 and len(flipped.answers) > 500
-    failed = [one for one in flipped.answers if one.status != 200]
-    assert not failed, failed[:5]
+    assert len(flipped.flips) >= 50 and len(flipped.load.answered) > 500
+    assert not flipped.load.refused and not flipped.load.broken
 
 
 def test_the_reported_version_is_the_one_that_ran(
     gateway: ServingProcess, flipped: Flipped
 ) -> None:
     """Each version answers its own number, so an answer shows who gave it."""
-    lies = [one for one in flipped.answers if round(10 * one.score) != int(one.version)]
+    lies = [one for one in flipped.load.answered if round(10 * one.score) != int(one.version)]
     assert not lies, lies[:5]
-    assert {one.version for one in flipped.answers} == {"1", "2", "3"}
+    assert {one.version for one in flipped.load.answered} == {"1", "2", "3"}
 
 
-def test_every_worker_follows_each_flip_at_once(gateway: ServingProcess, flipped: Flipped) -> None:
-    """A change returns when all have acknowledged it, and does so in much less than a second."""
-    assert [flip["lagging"] for flip in flipped.flips] == [[]] * len(flipped.flips)
-    assert {len(flip["acknowledged"]) for flip in flipped.flips} == {2}
-    assert statistics.median(flipped.took_s) < 1.0
+def test_every_worker_follows_each_flip(
+    gateway: ServingProcess, flipped: Flipped, record_testsuite_property: Callable[[str, str], None]
+) -> None:
+    """Both workers acknowledge every single one; how fast they are is `make bench`'s to judge."""
+    assert len({flip.epoch for flip in flipped.flips}) >= 50
+    (workers,) = {frozenset(flip.followers) for flip in flipped.flips}
+    assert len(workers) == 2
+    took_ms = sorted(round(1000 * flip.took_s) for flip in flipped.flips)
+    shown = {"least": took_ms[0], "median": took_ms[len(took_ms) // 2], "most": took_ms[-1]}
+    record_testsuite_property("flips followed after ms", json.dumps(shown))
 
 
 def test_the_journal_agrees_with_every_answer(gateway: ServingProcess, flipped: Flipped) -> None:
@@ -83,7 +96,8 @@ def test_the_journal_agrees_with_every_answer(gateway: ServingProcess, flipped: 
     journalled = predictions(gateway)
     assert len({one.prediction_id for one in journalled}) == len(journalled)
     by_id = {one.prediction_id: one for one in journalled}
-    wrong = [one for one in flipped.answers if by_id[one.prediction_id].version != one.version]
+    answered = flipped.load.answered
+    wrong = [one for one in answered if by_id[one.prediction_id].version != one.version]
     assert not wrong, wrong[:5]
 
 
@@ -104,7 +118,7 @@ def test_flips_leave_a_decision_log_that_verifies(
     assert document["faults"] == []
     epochs = [one["epoch"] for one in document["decisions"]]
     assert epochs == list(range(1, len(epochs) + 1))
-    assert {flip["epoch"] for flip in flipped.flips} <= set(epochs)
+    assert {flip.epoch for flip in flipped.flips} <= set(epochs)
     forced = [
         one["command"]["forced"]
         for one in document["decisions"]

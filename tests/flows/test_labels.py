@@ -63,6 +63,17 @@ def books(gateway: ServingProcess, is_right: Callable[[Document], bool]) -> Docu
     return eventually(read)
 
 
+def settled_books(gateway: ServingProcess, http: httpx.Client) -> Document:
+    """The label books once everything that was posted before is in them."""
+    gateway.caught_up(LABELLED)
+    received = ((gateway.status(LABELLED)["evaluator"] or {}).get("labels") or {}).get(
+        "received", 0
+    )
+    post(gateway, http, {"prediction_id": ask(http), "label": 1})
+    # They are drawn up again for this one, from all that the archive held already.
+    return books(gateway, lambda found: found["received"] > received)
+
+
 def test_labels_come_as_an_array_or_as_lines(
     gateway: ServingProcess, workers: list[httpx.Client]
 ) -> None:
@@ -88,7 +99,7 @@ def test_a_correction_is_kept_beside_what_it_corrects(
 ) -> None:
     """A later, other label of the same row is a new one, also by way of another worker."""
     row = {"prediction_id": ask(workers[0])}
-    before = books(gateway, lambda found: found["received"] > 0)["corrections"]
+    before = settled_books(gateway, workers[0])["corrections"]
     assert post(gateway, workers[0], {**row, "label": 0})["accepted"] == 1
     assert post(gateway, workers[1], {**row, "label": 1})["accepted"] == 1
     books(gateway, lambda found: found["corrections"] == before + 1)
@@ -119,8 +130,7 @@ def test_a_label_of_nothing_known_is_parked_and_reported(
     gateway: ServingProcess, workers: list[httpx.Client]
 ) -> None:
     """It may come before its prediction is known; operators see how many wait."""
-    post(gateway, workers[0], {"prediction_id": ask(workers[0]), "label": 1})
-    before = books(gateway, lambda found: found["matched"] > 0)["parked"]
+    before = settled_books(gateway, workers[0])["parked"]
     unknown = [{"prediction_id": UNKNOWN, "row": row, "label": 1} for row in range(3)]
     assert post(gateway, workers[1], *unknown)["accepted"] == 3
     books(gateway, lambda found: found["parked"] == before + 3)

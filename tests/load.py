@@ -8,17 +8,27 @@ from collections.abc import Callable
 from types import TracebackType
 
 import httpx
+import msgspec
 
 from tests.serving_process import PATIENCE_S, eventually
 
 CLIENTS = 4
 
 
+class Answered(msgspec.Struct, frozen=True):
+    """One answer as its client saw it; `score` is the first number of its first output."""
+
+    prediction_id: str
+    version: str
+    rows: int
+    score: float
+
+
 class Load:
     """Requests of a few rows to one endpoint, from several clients at once.
 
-    `answered` are the prediction ids and rows of every answer, `refused` counts other statuses
-    and `broken` the requests whose connection ended without an answer.
+    `answered` holds every answer, `refused` counts other statuses with what they said, and
+    `broken` the requests whose connection ended without an answer.
     """
 
     def __init__(
@@ -29,7 +39,7 @@ class Load:
         self._number = number
         self._stopping = threading.Event()
         self._threads = [threading.Thread(target=self._ask, daemon=True) for _ in range(CLIENTS)]
-        self.answered: list[tuple[str, int]] = []
+        self.answered: list[Answered] = []
         self.refused: Counter[tuple[int, str]] = Counter()
         self.broken = 0
 
@@ -68,8 +78,13 @@ class Load:
     def _note(self, response: httpx.Response, rows: int) -> None:
         document = response.json()
         if response.status_code == 200:
-            self.answered.append((document["parameters"]["prediction_id"], rows))
-            self._stopping.wait(0.002)  # the faults need some of the machine too
+            score = document["outputs"][0]["data"][0]
+            prediction_id, version = (
+                document["parameters"]["prediction_id"],
+                document["model_version"],
+            )
+            self.answered.append(Answered(prediction_id, version, rows, score))
+            self._stopping.wait(0.002)  # others need some of the machine too
         else:
             self.refused[response.status_code, document["error"]] += 1
             self._stopping.wait(0.02)
