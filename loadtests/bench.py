@@ -26,6 +26,7 @@ from rich.console import Console
 from loadtests import bench_archive, bench_codec, bench_labels, bench_shadow, bench_statistics
 from loadtests.bench_figures import Figure, given_figure, serving_figures, show
 from loadtests.bench_flights import flights_figures
+from loadtests.bench_flips import flips_figures
 from loadtests.bench_gateway import Operator, gateway_target
 from loadtests.bench_processes import Target, python, running
 from loadtests.bench_rounds import Contestant, Turn, take_turns
@@ -46,8 +47,12 @@ def main() -> None:
         turns = _serve(
             folder, turns=3 if options.quick else 9, seconds=1.0 if options.quick else 2.0
         )
+        console.print("flips under load …")
+        flips = flips_figures(
+            folder / "models", folder / "state-flips", folder / "protocol.json", endpoint=_ENDPOINT
+        )
         console.print("the flights models, and what is measured without a server …")
-        figures = [*serving_figures(turns), *flights_figures(folder)]
+        figures = [*serving_figures(turns), *flips, *flights_figures(folder)]
     labels = bench_labels.figures(100_000 if options.quick else bench_labels.ROWS)
     archive = bench_archive.figures(100_000 if options.quick else bench_archive.ROWS)
     shadow = bench_shadow.figures(*((10_000, 4.0) if options.quick else ()))

@@ -17,11 +17,15 @@ ADMIN_KEY = "aud_admin_" + "b" * 43
 _LIMIT_S = 60.0
 
 
-def gateway_target(name: str, *, endpoint: str, models: Path, state: Path, bodies: Path) -> Target:
-    """One worker over a model repository and a state folder of its own."""
+def gateway_target(
+    name: str, *, endpoint: str, models: Path, state: Path, bodies: Path, workers: int = 1
+) -> Target:
+    """A gateway over a model repository and a state folder of its own."""
     return Target(
         name=name,
-        command=python("-m", "gateway.cli", "serve", "--port", "{port}"),
+        command=python(
+            *("-m", "gateway.cli", "serve"), *("--port", "{port}", "--workers", str(workers))
+        ),
         path=f"/v2/models/{endpoint}/infer",
         bodies=bodies,
         ready_path="/readyz",
@@ -50,15 +54,18 @@ class Operator:
 
     def challenge(self, version: str) -> None:
         """Register a challenger at 100% and wait until the worker has it and a lane runs."""
-        epoch = self._status()["epoch"]
-        answer = self._client.put(
-            f"{self._path}/challengers/{version}",
-            headers={"if-match": f'"{epoch}"'},
-            json={"reason": "benchmark", "sample_bp": 10_000},
-        )
-        if answer.is_error:
-            raise SystemExit(f"the challenger was refused: {answer.text}")
+        self._change(f"challengers/{version}", {"sample_bp": 10_000})
         self._wait(lambda status: _has_lane(status, version), f"challenger {version} to run")
+
+    def split(self, weights_bp: dict[str, int]) -> float:
+        """Share the answers anew; the seconds until every worker had acknowledged it."""
+        begun = time.monotonic()
+        epoch = self._change("split", {"weights_bp": weights_bp})
+        self._wait(
+            lambda status: all(one.get("epoch", 0) >= epoch for one in status["workers"]),
+            f"all workers to serve by epoch {epoch}",
+        )
+        return time.monotonic() - begun
 
     def wait_caught_up(self) -> None:
         """Wait until the Evaluator has archived, shadowed and looked at everything."""
@@ -67,6 +74,17 @@ class Operator:
             lambda status: _is_idle(status, said_within_s=time.monotonic() - asked),
             "the Evaluator to catch up",
         )
+
+    def _change(self, part: str, document: dict[str, Any]) -> int:
+        """The epoch that the change made."""
+        answer = self._client.put(
+            f"{self._path}/{part}",
+            headers={"if-match": f'"{self._status()["epoch"]}"'},
+            json={"reason": "benchmark", **document},
+        )
+        if answer.is_error:
+            raise SystemExit(f"{part} was refused: {answer.text}")
+        return int(answer.json()["epoch"])
 
     def _status(self) -> dict[str, Any]:
         answer = self._client.get(self._path).raise_for_status()
