@@ -7,10 +7,11 @@ import gc
 import os
 import secrets
 import socket
+from collections.abc import MutableMapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gateway.archive.label_index import LabelIndex
 from gateway.bootstrap.access import Access
@@ -111,9 +112,18 @@ class WorkerApp:
             return
         await self._start()
         try:
-            await self._host_app(scope, receive, send)
+            await self._host_app(scope, partial(self._drained, receive), send)
         finally:
-            await self._stop()
+            self._stop()
+
+    async def _drained(self, receive: Receive) -> MutableMapping[str, Any]:
+        """The next word of the lifespan. The process ends as soon as the host has heard the last,
+        so calls under way are given their time before it does.
+        """
+        message = await receive()
+        if message["type"] == "lifespan.shutdown" and self._grpc is not None:
+            await self._grpc.stop()
+        return message
 
     def is_ready(self) -> bool:
         """Routes loaded and journal writable; never the Evaluator's or the store's state."""
@@ -133,9 +143,7 @@ class WorkerApp:
         gc.freeze()
         gc.set_threshold(10_000, 20, 100)
 
-    async def _stop(self) -> None:
-        if self._grpc is not None:
-            await self._grpc.stop()
+    def _stop(self) -> None:
         if self._following is not None:
             self._following.cancel()
         self._journal.close()
