@@ -6,18 +6,18 @@ the nearest key that exists; nothing unknown is ignored.
 
 from __future__ import annotations
 
-import difflib
 import os
-import re
-import reprlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from gateway.core import metrics
+from gateway.config_values import Seconds, Share, complaints
+from gateway.core.binding import VersionRules
+from gateway.core.nearest import did_you_mean
 from gateway.core.routes import (
     Captured,
     EndpointRules,
@@ -26,52 +26,34 @@ from gateway.core.routes import (
     PredictionReading,
     Reading,
     Task,
+    VersionReading,
 )
 from gateway.core.split import WHOLE_BP
+from gateway.endpoint_checks import (
+    impossible_classes,
+    impossible_inputs,
+    impossible_metric,
+    impossible_readings,
+    impossible_state,
+)
+from gateway.endpoint_sections import (
+    Class,
+    Inputs,
+    Outputs,
+    StateSection,
+    Strict,
+    VersionName,
+    Versions,
+    keys_at,
+    state_rules,
+)
 from gateway.errors import InvalidSetting
 from gateway.strict_yaml import read_yaml
 
-_UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-_DURATION = re.compile(r"(\d+)\s*([smhdw]?)")
-_CENTURY_S = 100 * 365 * 86_400
 _DAY_MS = 86_400_000
 _FILE_LIMIT_BYTES = 1 << 20
-_SHOWN_COMPLAINTS = 8
-#: A few lines of YAML can stand for a value of billions of elements.
-_REPR = reprlib.Repr()
-_REPR.maxlevel = 2
 #: Read by the command line, or before there are settings.
 _OTHER_VARIABLES = ("AUDITION_URL", "AUDITION_KEY", "AUDITION_WORKERS")
-
-
-def _seconds(value: object) -> object:
-    """`90`, `"90s"`, `"24h"` or `"7d"` in seconds; the environment has a bare number as text."""
-    if isinstance(value, str) and not value.strip().isdecimal():
-        match = _DURATION.fullmatch(value.strip())
-        if match is None:
-            raise ValueError("a duration is a number and one of s, m, h, d, w, such as 24h")
-        return int(match[1]) * _UNITS_S[match[2]]
-    return value
-
-
-def _basis_points(value: object) -> object:
-    """`"5%"` or a number of basis points."""
-    if isinstance(value, str) and value.strip().endswith("%"):
-        percent = float(value.strip()[:-1])
-        if not 0 <= percent <= 100:
-            raise ValueError("a share lies between 0% and 100%")
-        return round(percent * 100)
-    return value
-
-
-def _version_name(value: object) -> object:
-    """YAML reads `champion: 1` as a number; a version is a name."""
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-VersionName = Annotated[str, BeforeValidator(_version_name)]
-Seconds = Annotated[int, BeforeValidator(_seconds), Field(ge=0, le=_CENTURY_S)]
-Share = Annotated[int, BeforeValidator(_basis_points), Field(ge=0, le=WHOLE_BP)]
 
 
 class Settings(BaseSettings):
@@ -116,32 +98,29 @@ class Settings(BaseSettings):
         return self.store or f"sqlite:///{(self.state / 'control.sqlite').absolute()}"
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class PredictionSection(_Strict):
+class PredictionSection(Strict):
     """Which output is the prediction, and how its numbers are read."""
 
     output: str | dict[VersionName, str] | None = None
     reading: Reading = "probability"
     threshold: float = Field(0.5, ge=0, le=1)
+    classes: tuple[Class, ...] = ()
 
 
-class LabelsSection(_Strict):
+class LabelsSection(Strict):
     """When a label counts: at most `maturity` after the prediction."""
 
     maturity: Seconds = 86_400
 
 
-class EntitySection(_Strict):
+class EntitySection(Strict):
     """What is one statistical observation: a request parameter, over a window."""
 
     source: Literal["parameter"] = Field(alias="from")
     window: Annotated[Seconds, Field(ge=1)]
 
 
-class PolicySection(_Strict):
+class PolicySection(Strict):
     """What a challenger must show before it is promoted."""
 
     metric: str = "zero_one"
@@ -156,19 +135,19 @@ class PolicySection(_Strict):
     approval: Literal["manual", "automatic"] = "manual"
 
 
-class ShadowSection(_Strict):
+class ShadowSection(Strict):
     """Which share of the predictions a new challenger's shadow sees."""
 
     sample: Share = WHOLE_BP
 
 
-class CaptureSection(_Strict):
+class CaptureSection(Strict):
     """Of which predictions the journal keeps the inputs. Outputs are always kept."""
 
     inputs: Captured = "all"
 
 
-class EndpointFile(_Strict):
+class EndpointFile(Strict):
     """`models/<endpoint>/endpoint.yaml`."""
 
     champion: VersionName | None = None
@@ -186,6 +165,15 @@ class EndpointFile(_Strict):
     durability: Literal["process", "disk"] = "process"
     time_limit_ms: int = Field(10_000, ge=1, le=_DAY_MS)
     policy: PolicySection = PolicySection()
+    inputs: Inputs = Field({})
+    outputs: Outputs = Field({})
+    state: StateSection | None = None
+    versions: Versions = Field({})
+
+    def version(self, version: str) -> VersionRules:
+        """How the tensors of one version stand for the endpoint's."""
+        section = self.versions.get(version)
+        return VersionRules() if section is None else section.rules()
 
     def rules(self) -> EndpointRules:
         """The file as the rules that every process works by."""
@@ -194,7 +182,9 @@ class EndpointFile(_Strict):
             task=self.task,
             event_time=self.event_time,
             clock_tolerance_s=self.clock_tolerance,
-            prediction=PredictionReading(**self.prediction.model_dump()),
+            prediction=PredictionReading(
+                **self.prediction.model_dump(), versions=self._version_readings()
+            ),
             maturity_s=self.labels.maturity,
             entity=EntityRule("parameter", self.entity.window) if self.entity else EntityRule(),
             slices=self.slices,
@@ -202,12 +192,22 @@ class EndpointFile(_Strict):
             allow_missing=self.allow_missing,
             sample_bp=self.shadow.sample,
             capture_inputs=self.capture.inputs,
+            inputs={name: section.declared() for name, section in self.inputs.items()},
+            outputs={name: one.datatype or "" for name, one in self.outputs.items()},
+            state=state_rules(self.state),
             durability=self.durability,
             time_limit_ms=self.time_limit_ms,
             policy=PolicyRules(
                 min_duration_s=policy.min_duration, **policy.model_dump(exclude={"min_duration"})
             ),
         )
+
+    def _version_readings(self) -> dict[str, VersionReading]:
+        return {
+            version: VersionReading(section.reading, section.threshold)
+            for version, section in self.versions.items()
+            if section.reading is not None or section.threshold is not None
+        }
 
 
 def load_endpoint_file(path: Path) -> EndpointFile:
@@ -231,7 +231,9 @@ def parse_endpoint_file(text: str, *, source: str) -> EndpointFile:
     try:
         file = EndpointFile.model_validate({} if content is None else content)
     except ValidationError as error:
-        raise InvalidSetting(f"{source}: {_complaints(error)}") from error
+        raise InvalidSetting(
+            f"{source}: {complaints(error, keys_at=partial(keys_at, EndpointFile))}"
+        ) from error
     for key, requirement in _impossible(file):
         raise InvalidSetting(f"{source}: {key}: {requirement}")
     return file
@@ -239,17 +241,23 @@ def parse_endpoint_file(text: str, *, source: str) -> EndpointFile:
 
 def _impossible(file: EndpointFile) -> Iterator[tuple[str, str]]:
     """Keys whose values are fine alone, and cannot be together."""
-    policy, reading = file.policy, file.prediction.reading
-    if policy.minimum_effect <= policy.margin:
-        yield "policy.minimum_effect", f"must lie above policy.margin ({policy.margin})"
-    fitting = [name for name, one in metrics.all_metrics().items() if file.task in one.tasks]
-    if policy.metric not in fitting:
-        known = ", ".join(sorted(fitting)) or "none yet"
-        yield "policy.metric", f"there is no {policy.metric} for task {file.task}; there is {known}"
-    elif metrics.by_name(policy.metric).reads == "probability" and reading == "class":
-        yield "policy.metric", f"{policy.metric} needs a prediction.reading other than class"
-    if file.task == "multiclass" and reading == "probability":
-        yield "prediction.reading", "is class or scores for task multiclass"
+    if file.policy.minimum_effect <= file.policy.margin:
+        yield "policy.minimum_effect", f"must lie above policy.margin ({file.policy.margin})"
+    readings = list(_readings(file))
+    yield from impossible_metric(file.policy.metric, file.task, readings)
+    yield from impossible_readings(readings, file.prediction.classes, file.task)
+    yield from impossible_inputs(file.inputs)
+    yield from impossible_state(file.state, file.prediction.output)
+    yield from impossible_classes("prediction.classes", file.prediction.classes)
+    for version, section in file.versions.items():
+        yield from impossible_classes(f"versions.{version}.classes", section.classes)
+
+
+def _readings(file: EndpointFile) -> Iterator[tuple[str, Reading]]:
+    yield "prediction.reading", file.prediction.reading
+    for version, section in file.versions.items():
+        if section.reading is not None:
+            yield f"versions.{version}.reading", section.reading
 
 
 def load_settings(**given: Any) -> Settings:
@@ -258,7 +266,7 @@ def load_settings(**given: Any) -> Settings:
     try:
         return Settings(**given)
     except ValidationError as error:
-        raise InvalidSetting(_complaints(error, _variable)) from error
+        raise InvalidSetting(complaints(error, name=_variable)) from error
 
 
 def _variable(setting: str) -> str:
@@ -269,35 +277,4 @@ def _refuse_unknown_variables() -> None:
     known = [*map(_variable, Settings.model_fields), *_OTHER_VARIABLES]
     for name in sorted(os.environ):
         if name.upper().startswith("AUDITION_") and name.upper() not in known:
-            raise InvalidSetting(f"{name}: no such setting{_nearest(name.upper(), known)}")
-
-
-def _complaints(error: ValidationError, name: Callable[[str], str] = str) -> str:
-    errors = error.errors(include_url=False)
-    shown = [_complaint(one, name) for one in errors[:_SHOWN_COMPLAINTS]]
-    if len(errors) > len(shown):
-        shown.append(f"and {len(errors) - len(shown)} more")
-    return "; ".join(shown)
-
-
-def _complaint(error: Any, name: Callable[[str], str]) -> str:
-    place = name(".".join(str(part) for part in error["loc"]))
-    if error["type"] == "extra_forbidden":
-        near = _nearest(str(error["loc"][-1]), _keys_at(error["loc"][:-1]))
-        return f"{place}: no such key{near}"
-    message = error["msg"].removeprefix("Value error, ")
-    return f"{place or 'the file'}: {message}, not {_REPR.repr(error['input'])}"
-
-
-def _nearest(word: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(word, known, n=1)
-    return f"; did you mean {near[0]}?" if near else ""
-
-
-def _keys_at(path: tuple[int | str, ...]) -> list[str]:
-    section: Any = EndpointFile
-    for part in path:
-        annotation = section.model_fields[str(part)].annotation
-        choices = getattr(annotation, "__args__", (annotation,))
-        section = next(c for c in choices if isinstance(c, type) and issubclass(c, BaseModel))
-    return [field.alias or name for name, field in section.model_fields.items()]
+            raise InvalidSetting(f"{name}: no such setting{did_you_mean(name.upper(), known)}")

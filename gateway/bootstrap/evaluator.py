@@ -14,6 +14,7 @@ from gateway.archive.intake import Intake
 from gateway.archive.upkeep import ArchiveUpkeep
 from gateway.archive.writer import ArchiveWriter
 from gateway.bootstrap.identity import new_writer_id, now_us
+from gateway.bootstrap.mapped_repository import MappedRepository
 from gateway.core.routes import Rollout, VersionFacts
 from gateway.evaluator import Evaluator, lock_state
 from gateway.journal.reader import live_writers
@@ -154,7 +155,7 @@ def _operations(settings: Settings, store: ControlStore) -> Operations:
         store,
         clock_us=now_us,
         live_workers=lambda: live_writers(settings.state / "journal"),
-        repository=ModelRepository(settings.models),
+        repository=MappedRepository(ModelRepository(settings.models)),
     )
 
 

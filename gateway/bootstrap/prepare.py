@@ -12,13 +12,19 @@ from pathlib import Path
 from gateway.archive.label_index import prepare_index
 from gateway.bootstrap.addresses import require_free
 from gateway.bootstrap.identity import now_us
+from gateway.bootstrap.mapped_repository import (
+    bound,
+    read_endpoint_file,
+    require_known_mappings,
+)
+from gateway.core.nearest import did_you_mean, listed
 from gateway.core.rollout import AddVersion, Configure, first_rollout, step
 from gateway.core.routes import EndpointRules, Rollout, VersionFacts, shared_inputs
 from gateway.errors import Conflict, InvalidModel, InvalidSetting
 from gateway.judge.access_keys import create_key
 from gateway.ports import ControlStore
 from gateway.runtimes.repository import ModelRepository
-from gateway.settings import EndpointFile, Settings, load_endpoint_file
+from gateway.settings import EndpointFile, Settings
 from gateway.stores.sql import open_store
 
 _ADMIN_KEY_CHARACTERS = 32
@@ -40,15 +46,11 @@ def prepare(settings: Settings) -> None:
     store = open_store(settings.store_url)
     _ensure_admin_key(store, settings)
     repository = ModelRepository(settings.models)
-    files = {name: _endpoint_file(repository, name) for name in repository.endpoints()}
+    names = repository.endpoints()
+    files = {name: read_endpoint_file(repository.endpoint_file(name)) for name in names}
     fresh = _inspect_new(store, repository, list(files))
     for endpoint, file in files.items():
         _bring_up(store, repository, endpoint, file, fresh[endpoint])
-
-
-def _endpoint_file(repository: ModelRepository, endpoint: str) -> EndpointFile:
-    path = repository.endpoint_file(endpoint)
-    return load_endpoint_file(path) if path.exists() else EndpointFile()
 
 
 def _ensure_admin_key(store: ControlStore, settings: Settings) -> None:
@@ -79,20 +81,22 @@ def _bring_up(
     repository: ModelRepository,
     endpoint: str,
     file: EndpointFile,
-    found: Mapping[str, VersionFacts],
+    fresh: Mapping[str, VersionFacts],
 ) -> None:
     """Everything is looked at before anything is written."""
     path, rules = repository.endpoint_file(endpoint), file.rules()
     is_new = endpoint not in store.endpoints()
     champion = _first_champion(repository, endpoint, file) if is_new else ""
+    found = {version: bound(file, path, facts) for version, facts in fresh.items()}
     if is_new:
-        facts = found.get(champion) or repository.facts(endpoint, champion)
+        facts = found.get(champion) or bound(file, path, repository.facts(endpoint, champion))
         salt = secrets.token_hex(16)
         first = first_rollout(endpoint, champion=facts, rules=rules, salt=salt)
         _require_named_parts(first, rules, found, path)
         with suppress(Conflict):
             store.create(first, actor="audition", reason="first served", at_us=now_us())
     rollout = store.rollout(endpoint)
+    require_known_mappings(file, path, rollout)
     _require_named_parts(rollout, rules, found, path)
     if rollout.rules != rules:
         _commit(store, rollout, Configure(rules), "the endpoint file changed")
@@ -145,7 +149,7 @@ def _require_named_parts(
         if output is not None and output not in names:
             raise InvalidSetting(
                 f"{path}: prediction.output: version {version} has no output {output!r}; "
-                f"it has {', '.join(names)}"
+                f"it has {', '.join(names)}" + did_you_mean(output, names)
             )
     versions = {**rollout.versions, **found}.values()
     inputs = {spec.name: spec for facts in versions for spec in facts.signature.inputs}
@@ -153,8 +157,16 @@ def _require_named_parts(
         if name not in inputs or not inputs[name].kind.is_float:
             raise InvalidSetting(
                 f"{path}: allow_missing: no version reads a floating-point input {name!r}; "
-                f"inputs are {', '.join(sorted(inputs))}"
+                f"inputs are {', '.join(sorted(inputs))}" + did_you_mean(name, inputs)
             )
+    answered = {name for facts in versions for name in facts.signature.output_names}
+    for key, output in rules.state.tensors.items():
+        for verb, name, there in (("reads", key, set(inputs)), ("answers", output, answered)):
+            if name not in there:
+                raise InvalidSetting(
+                    f"{path}: state.tensors.{key}: no version {verb} {name!r}; there are "
+                    f"{listed(sorted(there))}" + did_you_mean(name, there)
+                )
 
 
 def _commit(

@@ -17,6 +17,7 @@ from gateway.archive.label_index import LabelIndex
 from gateway.bootstrap.access import Access
 from gateway.bootstrap.clocks import EventClocks
 from gateway.bootstrap.identity import new_writer_id, now_us
+from gateway.bootstrap.mapped_repository import MappedRepository
 from gateway.core.routes import VersionFacts
 from gateway.journal.reader import end_offset, live_writers, writer_ids
 from gateway.journal.writer import JournalWriter
@@ -191,7 +192,7 @@ class WorkerApp:
             self._store,
             clock_us=now_us,
             live_workers=lambda: live_writers(journals),
-            repository=repository,
+            repository=MappedRepository(repository),
         )
         exports = export_routes(
             settings.state / "archive",

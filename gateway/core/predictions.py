@@ -15,20 +15,20 @@ from gateway.core.arrays import Floats
 from gateway.core.routes import Reading
 from gateway.errors import InvalidSetting
 
-#: What a metric reads: a class as a number, or the probability of class 1.
-Reads = Literal["class", "probability"]
+#: What a metric reads: a class as a number, the probability of class 1, or a number as it is.
+Reads = Literal["class", "probability", "value"]
 
 
 def decide(outputs: Floats, reading: Reading, *, threshold: float = 0.5) -> Floats:
     """The class that each row decides for, float64[n], NaN where the output is not finite.
 
-    `probability`: class 1 from `threshold` on, else class 0. `class`: the output itself.
+    `probability`: class 1 from `threshold` on, else class 0. `class`, `value`: the output itself.
     `scores`: the first column with the greatest score, of float64[n, k].
     """
     rows = _rows(outputs)
     if reading == "scores":
         classes = np.argmax(rows, axis=1).astype(np.float64)
-    elif reading == "class":
+    elif reading in ("class", "value"):
         classes = _single(rows, reading)
     else:
         classes = (probability(outputs, reading) >= threshold).astype(np.float64)
@@ -41,8 +41,10 @@ def probability(outputs: Floats, reading: Reading) -> Floats:
     Raises InvalidSetting where the output is a class or has more than two columns.
     """
     rows = _rows(outputs)
-    if reading == "class":
-        raise InvalidSetting("prediction.reading: `class` gives no probability; use `zero_one`")
+    if reading in ("class", "value"):
+        raise InvalidSetting(
+            f"prediction.reading: `{reading}` gives no probability; use a metric that reads it"
+        )
     if rows.shape[1] > 2:
         raise InvalidSetting(
             f"prediction.output: {rows.shape[1]} columns are no binary probability; "
@@ -56,6 +58,7 @@ def read(outputs: Floats, reading: Reading, reads: Reads, *, threshold: float = 
     readers: dict[Reads, Callable[[], Floats]] = {
         "class": lambda: decide(outputs, reading, threshold=threshold),
         "probability": lambda: probability(outputs, reading),
+        "value": lambda: decide(outputs, "value"),
     }
     return readers[reads]()
 

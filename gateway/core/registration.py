@@ -18,6 +18,7 @@ from gateway.core.observations import MissingLabels
 from gateway.core.routes import EntityRule, PredictionReading, Task
 from gateway.errors import InvalidSetting
 
+_ADDED_TO_PREDICTION = ("classes", "versions")
 EventTime = Literal["accepted", "client"]
 ErrorControl = Literal["e_lond", "each"]
 
@@ -58,9 +59,17 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     min_entities: int = 30
 
     def digest(self) -> str:
-        """SHA-256 over the canonical JSON: sorted keys, no blanks, 0 and 0.0 the same."""
+        """SHA-256 over the canonical JSON: sorted keys, no blanks, 0 and 0.0 the same.
+
+        What was added to the terms later is left out where nothing is said of it, so that the
+        digests of older registrations stay what they are.
+        """
         typed = msgspec.convert(msgspec.to_builtins(self), Terms)
-        return sha256(msgspec.json.encode(typed, order="sorted")).hexdigest()
+        document = msgspec.to_builtins(typed)
+        for field in _ADDED_TO_PREDICTION:
+            if not document["prediction"][field]:
+                del document["prediction"][field]
+        return sha256(msgspec.json.encode(document, order="sorted")).hexdigest()
 
 
 def validated(terms: Terms) -> Terms:

@@ -12,28 +12,55 @@ from typing import Literal
 
 import msgspec
 
-from gateway.core.tensors import Signature, TensorSpec
+from gateway.core.mapping import Mapping
+from gateway.core.tensors import Shape, Signature, TensorSpec
 from gateway.errors import Refused
 
 Phase = Literal["solo", "shadow", "live"]
-Reading = Literal["probability", "class", "scores"]
+Reading = Literal["probability", "class", "scores", "value"]
 Task = Literal["binary", "multiclass", "regression"]
 #: Of which predictions the journal keeps the inputs; `sampled`: those that a shadow sees.
 Captured = Literal["all", "sampled", "none"]
 
 
+#: A class as labels name it.
+ClassName = int | str
+
+
+class VersionReading(msgspec.Struct, frozen=True):
+    """How one version's prediction is read where that differs; None: as the endpoint's."""
+
+    reading: Reading | None = None
+    threshold: float | None = None
+
+
 class PredictionReading(msgspec.Struct, frozen=True):
-    """Which output is the prediction, by version, and how its numbers are read."""
+    """Which output is the prediction, by version, and how its numbers are read.
+
+    `classes` are in the order of the endpoint's columns and numbers: all texts or all numbers.
+    """
 
     output: str | dict[str, str] | None = None  # None: the first output
     reading: Reading = "probability"
     threshold: float = 0.5
+    classes: tuple[ClassName, ...] = ()
+    versions: dict[str, VersionReading] = {}
 
     def output_of(self, version: str) -> str | None:
         """The name of the output that holds the prediction of `version`."""
         if isinstance(self.output, dict):
             return self.output.get(version)
         return self.output
+
+    def reading_of(self, version: str) -> Reading:
+        """How the prediction of `version` is read."""
+        own = self.versions.get(version)
+        return self.reading if own is None or own.reading is None else own.reading
+
+    def threshold_of(self, version: str) -> float:
+        """From which probability on `version` decides for class 1."""
+        own = self.versions.get(version)
+        return self.threshold if own is None or own.threshold is None else own.threshold
 
 
 class EntityRule(msgspec.Struct, frozen=True):
@@ -58,6 +85,21 @@ class PolicyRules(msgspec.Struct, frozen=True):
     approval: Literal["manual", "automatic"] = "manual"
 
 
+class DeclaredInput(msgspec.Struct, frozen=True):
+    """A tensor that clients send, as the endpoint file declares it; `columns` name dimension 1."""
+
+    datatype: str
+    shape: Shape
+    columns: tuple[str, ...] = ()
+
+
+class StateRules(msgspec.Struct, frozen=True):
+    """State that clients carry: input → the output that the next request sends back in it."""
+
+    tensors: dict[str, str] = {}
+    exchangeable: bool = False  # whether a version may go on from the state of another
+
+
 class EndpointRules(msgspec.Struct, frozen=True):
     """The endpoint file, validated; part of every epoch."""
 
@@ -75,10 +117,17 @@ class EndpointRules(msgspec.Struct, frozen=True):
     time_limit_ms: int = 10_000
     policy: PolicyRules = PolicyRules()
     capture_inputs: Captured = "all"
+    inputs: dict[str, DeclaredInput] = {}  # empty: what the versions read
+    outputs: dict[str, str] = {}  # name → datatype, "" for any; empty: what the versions answer
+    state: StateRules = StateRules()
 
 
 class VersionFacts(msgspec.Struct, frozen=True):
-    """One immutable model version. `path` is relative to the model repository."""
+    """One immutable model version. `path` is relative to the model repository.
+
+    `signature` and `digest` are those of the version as the endpoint sees it: of its file, and
+    of its mapping where it has one. `file_digest` is empty where the two are the same.
+    """
 
     version: str
     digest: str
@@ -87,6 +136,31 @@ class VersionFacts(msgspec.Struct, frozen=True):
     batches: bool  # dimension 0 is dynamic and the self-test of batching passed
     inline: bool  # the graph holds no Loop, Scan or If, so it may run on the event loop
     external: tuple[str, ...] = ()  # files beside the model that hold weights of it
+    mapping: Mapping | None = None
+    file_digest: str = ""
+
+    @property
+    def own(self) -> Signature:
+        """What the file itself reads and writes."""
+        return self.signature if self.mapping is None else self.mapping.signature
+
+    def mapped(self, mapping: Mapping, signature: Signature) -> VersionFacts:
+        """The facts of this file as it is served through `mapping`."""
+        return msgspec.structs.replace(
+            self,
+            digest=mapping.digest(self.digest),
+            signature=signature,
+            mapping=mapping,
+            file_digest=self.digest,
+        )
+
+    def unmapped(self) -> VersionFacts:
+        """The facts of the file alone."""
+        if self.mapping is None:
+            return self
+        return msgspec.structs.replace(
+            self, digest=self.file_digest, signature=self.own, mapping=None, file_digest=""
+        )
 
 
 class Challenger(msgspec.Struct, frozen=True):

@@ -89,7 +89,7 @@ def _covered_now(previous: Checkpoint | None, covered: Mapping[str, int]) -> dic
 
 def _added(before: EvidenceState, turn: Turn, registration: Registration) -> EvidenceState:
     """The state after the pass."""
-    judged = judge_pairs(turn.pairs, registration.terms) if turn.pairs.num_rows else None
+    judged = judge_pairs(turn.pairs, registration) if turn.pairs.num_rows else None
     excluded = Counts(after_window=turn.after_window, excluded=turn.ineligible)
     added = msgspec.structs.replace(no_evidence(), counts=excluded)
     evidence = before.evidence.merge(added)

@@ -18,9 +18,8 @@ import pyarrow as pa  # type: ignore[import-untyped]
 from gateway.archive.comparisons import Scope, compared_rows, prediction_rows
 from gateway.archive.tables import ArchiveReader, Rows
 from gateway.core.arrays import Floats, Ints
-from gateway.core.predictions import decide
-from gateway.core.registration import Terms
-from gateway.judge.pairs import by_width, codes
+from gateway.judge.pairs import codes, predictions
+from gateway.ports import Registration
 
 
 class Failures(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,7 +79,7 @@ def label_free_counts(reader: ArchiveReader, source: Rows, scope: Scope, rows: s
         _statuses(table[f"{role}_status"]) for role in ("champion", "challenger")
     )
     both = (champion == "ok") & (challenger == "ok")
-    agreed = _agreed(table.filter(pa.array(both)), scope.registration.terms)
+    agreed = _agreed(table.filter(pa.array(both)), scope.registration)
     counts = Counter({"asked": len(both), "both": int(both.sum()), "agreed": agreed})
     for role, statuses in (("champion", champion), ("challenger", challenger)):
         for kind in _FAILURES:
@@ -118,20 +117,22 @@ def _statuses(column: pa.ChunkedArray) -> np.ndarray[tuple[int], np.dtype[np.str
     return column.to_numpy().astype(str)  # type: ignore[no-any-return]
 
 
-def _agreed(table: pa.Table, terms: Terms) -> int:
+def _agreed(table: pa.Table, registration: Registration) -> int:
     if not table.num_rows:
         return 0
-    one, other = _decisions([table["champion_output"], table["challenger_output"]], terms)
+    outputs = [table["champion_output"], table["challenger_output"]]
+    one, other = _decisions(outputs, registration)
     return int(np.count_nonzero(one == other))
 
 
-def _decisions(outputs: list[pa.ChunkedArray], terms: Terms) -> list[Floats]:
-    if pa.types.is_string(outputs[0].type):
+def _decisions(outputs: list[pa.ChunkedArray], registration: Registration) -> list[Floats]:
+    reading = registration.terms.prediction
+    if pa.types.is_string(outputs[0].type) and not reading.classes:
         return codes(outputs)
-    reading, threshold = terms.prediction.reading, terms.prediction.threshold
+    versions = (registration.champion, registration.version)
     return [
-        by_width(output, lambda rows: decide(rows, reading, threshold=threshold))
-        for output in outputs
+        predictions(output, reading, version, reads="class")
+        for output, version in zip(outputs, versions, strict=True)
     ]
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from gateway.core.comparable import require_comparable
 from gateway.core.names import require_name
 from gateway.core.rollout import (
     AddVersion,
@@ -25,7 +26,7 @@ from gateway.core.rollout import (
     Withdraw,
     step,
 )
-from gateway.core.routes import Rollout, shared_inputs
+from gateway.core.routes import Rollout
 from gateway.errors import Conflict, InvalidInput, Refused
 from gateway.judge import registrations as opening
 from gateway.judge.access_keys import NewKey, create_key
@@ -130,7 +131,7 @@ class Operations:
             probability_bp=rollout.rules.sample_bp if sample_bp is None else sample_bp,
         )
         step(rollout, draft)  # refuses before anything is opened
-        shared_inputs(rollout.versions[v] for v in (*rollout.serving(), version))
+        require_comparable(rollout, rollout.champion, version)
         opened = opening.open_registration(
             rollout,
             champion=rollout.champion,
@@ -223,8 +224,9 @@ class Operations:
             return after
         if known.digest != facts.digest:
             raise Refused(
-                f"the file of version {version} is not the one that was added (digest "
-                f"{facts.digest[:12]}… instead of {known.digest[:12]}…); versions are immutable"
+                f"the file of version {version}, or its mapping, is not the one that was added "
+                f"(digest {facts.digest[:12]}… instead of {known.digest[:12]}…); versions are "
+                "immutable"
             )
         return rollout
 

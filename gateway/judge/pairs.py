@@ -18,10 +18,13 @@ import pyarrow.compute as pc  # type: ignore[import-untyped]
 
 from gateway.core import metrics
 from gateway.core.arrays import Bools, Floats, Ints
+from gateway.core.class_order import positions_of_numbers, positions_of_texts
 from gateway.core.evidence import Evidence
 from gateway.core.observations import Observations, Pairs, gather, observe
-from gateway.core.predictions import read
+from gateway.core.predictions import Reads, read
 from gateway.core.registration import Terms
+from gateway.core.routes import ClassName, PredictionReading
+from gateway.ports import Registration
 
 _UNKNOWN = ("refused", "expired")
 
@@ -34,14 +37,15 @@ class Judged(msgspec.Struct, frozen=True, kw_only=True):
     unreadable_labels: int
 
 
-def judge_pairs(table: pa.Table, terms: Terms) -> Judged:
+def judge_pairs(table: pa.Table, registration: Registration) -> Judged:
     """The evidence of rows that a pass includes, whole entities only.
 
     `table` has state, entity, champion_status, challenger_status, champion_output,
     challenger_output (list of numbers, or text), label and label_text. Raises InvalidSetting
     where an output cannot be read as the terms say.
     """
-    champion, challenger, label, unreadable = _numbers(table, terms)
+    terms = registration.terms
+    champion, challenger, label, unreadable = _numbers(table, registration)
     status = {role: table[f"{role}_status"] for role in ("champion", "challenger")}
     unknown = {role: _is_in(column, *_UNKNOWN) for role, column in status.items()}
     failed = {role: ~_is_in(column, "ok", *_UNKNOWN) for role, column in status.items()}
@@ -93,24 +97,50 @@ def _counted(
     return msgspec.structs.replace(observations, counts=counts)
 
 
-def _numbers(table: pa.Table, terms: Terms) -> tuple[Floats, Floats, Floats, int]:
+def _numbers(table: pa.Table, registration: Registration) -> tuple[Floats, Floats, Floats, int]:
     """Both predictions and the label as numbers, NaN where there is none; unreadable labels."""
+    reads = metrics.by_name(registration.terms.metric).reads
+    classes = registration.terms.prediction.classes
     outputs = [table[f"{role}_output"] for role in ("champion", "challenger")]
-    if pa.types.is_string(outputs[0].type):
+    if pa.types.is_string(outputs[0].type) and not classes:
         champion, challenger, label = codes([*outputs, table["label_text"]])
         return champion, challenger, label, _number(_is_there(table["label"]))
-    champion, challenger = (_predictions(output, terms) for output in outputs)
+    versions = (registration.champion, registration.version)
+    champion, challenger = (
+        predictions(output, registration.terms.prediction, version, reads=reads)
+        for output, version in zip(outputs, versions, strict=True)
+    )
+    label, unreadable = _labels(table, classes)
+    return champion, challenger, label, unreadable
+
+
+def _labels(table: pa.Table, classes: tuple[ClassName, ...]) -> tuple[Floats, int]:
+    """The label as a number, or as the position of its class; how many cannot be read."""
     label = table["label"].to_numpy().astype(np.float64)
     label[~np.isfinite(label)] = np.nan
-    return champion, challenger, label, _number(_is_there(table["label_text"]))
+    is_text = _is_there(table["label_text"])
+    if not classes:
+        return label, _number(is_text)
+    given = ~np.isnan(label) | is_text
+    named = positions_of_texts(table["label_text"].to_pylist(), classes)
+    found = np.where(is_text, named, positions_of_numbers(label, classes))
+    return found, _number(given & np.isnan(found))
 
 
-def _predictions(lists: pa.ChunkedArray, terms: Terms) -> Floats:
-    """What the metric reads of lists of numbers, float64[n]; NaN where there is none."""
-    reads, reading = metrics.by_name(terms.metric).reads, terms.prediction.reading
-    return by_width(
-        lists, lambda rows: read(rows, reading, reads, threshold=terms.prediction.threshold)
-    )
+def predictions(
+    outputs: pa.ChunkedArray, reading: PredictionReading, version: str, *, reads: Reads
+) -> Floats:
+    """What a metric that `reads` gets to see of `version`, float64[n]; NaN where there is none.
+
+    `outputs` are lists of numbers, or texts that name classes.
+    """
+    if pa.types.is_string(outputs.type):
+        return positions_of_texts(outputs.to_pylist(), reading.classes)
+    how, threshold = reading.reading_of(version), reading.threshold_of(version)
+    found = by_width(outputs, lambda rows: read(rows, how, reads, threshold=threshold))
+    if how == "class" and reading.classes:
+        return positions_of_numbers(found, reading.classes)
+    return found
 
 
 def by_width(lists: pa.ChunkedArray, read_rows: Callable[[Floats], Floats]) -> Floats:

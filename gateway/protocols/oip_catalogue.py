@@ -64,7 +64,7 @@ class Catalogue:
 def metadata(table: Table, version: str | None) -> MetadataDocument:
     """Inputs, outputs and versions of an endpoint, or of one version of it."""
     shown = version or table.rollout.champion
-    signature = table.versions[shown].model.facts.signature
+    signature = table.versions[shown].answers
     inputs = signature.inputs if version is not None else tuple(table.inputs.values())
     return {
         "name": table.rollout.endpoint,

@@ -170,7 +170,7 @@ def _read(kind: type[_M], body: bytes) -> _M:
 
 def _encoded(decoded: Decoded, answer: Answer, *, raw: bool) -> bytes:
     served, record = answer.served, answer.record
-    choice = requested_outputs(decoded.request, served.model.facts.signature)
+    choice = requested_outputs(decoded.request, served.answers)
     # The record holds every output as raw bytes already.
     written = {tensor.name: tensor for tensor in record.outputs}
     return encode_answer(

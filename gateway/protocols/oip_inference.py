@@ -190,7 +190,7 @@ def _fill(call: Call, request: InferRequest, headers: Headers, table: Table) -> 
         # Before anything runs, and by every version that may answer: whom the split picks must
         # not decide whether a request is refused.
         for version in [call.pinned] if call.pinned is not None else table.rollout.split:
-            requested_outputs(request, table.versions[version].model.facts.signature)
+            requested_outputs(request, table.versions[version].answers)
 
 
 def _unit(value: bytes) -> str:
@@ -202,7 +202,7 @@ def _unit(value: bytes) -> str:
 
 def _encoded(request: InferRequest, answer: Answer, call: Call) -> Response:
     served, record = answer.served, answer.record
-    choice = requested_outputs(request, served.model.facts.signature)
+    choice = requested_outputs(request, served.answers)
     datatypes = served.model.datatypes
     body, json_length = encode_response(
         model_name=record.endpoint,

@@ -15,6 +15,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from gateway.core.mapping import from_model, to_model
 from gateway.core.routes import VersionFacts
 from gateway.core.tensors import DATATYPES, TensorSpec, first_nonfinite
 from gateway.errors import InvalidInput, InvalidModel, ModelFailed, ModelTimedOut, NonFiniteOutput
@@ -44,17 +45,21 @@ class OnnxModel:
             raise InvalidModel(
                 f"version {facts.version}: a file of its weights cannot be read: {error.strerror}"
             ) from error
-        if found != facts.digest:
+        expected = facts.unmapped().digest
+        if found != expected:
             raise InvalidModel(
                 f"version {facts.version}: the digest of its files is {found[:12]}…, not "
-                f"{facts.digest[:12]}…; versions are immutable, add the file as a new version"
+                f"{expected[:12]}…; versions are immutable, add the file as a new version"
             )
         self.facts = facts
+        self._mapping = facts.mapping
+        own = facts.own
         self._session = open_session(content, folder=folder)
-        self._texts = [s.name for s in facts.signature.inputs if s.datatype == "BYTES"]
-        self._outputs = [(s.name, s.datatype) for s in facts.signature.outputs]
+        self._texts = [s.name for s in own.inputs if s.datatype == "BYTES"]
+        self._outputs = [(s.name, s.datatype) for s in own.outputs if _is_answered(facts, s.name)]
         self._names = [name for name, _ in self._outputs]
-        self.datatypes = dict(self._outputs)
+        #: Of what is answered, by the endpoint's names.
+        self.datatypes = {s.name: s.datatype for s in facts.signature.outputs}
         self._floats = [n for n, d in self._outputs if DATATYPES[d].is_float]
         self._inputs = tuple(s.name for s in facts.signature.inputs)
         # The public method looks at every input again and costs 1.7 µs more.
@@ -68,8 +73,9 @@ class OnnxModel:
     def run(
         self, arrays: Mapping[str, NDArray[Any]], options: onnxruntime.RunOptions | None = None
     ) -> Arrays:
-        """Run on the inputs that this model reads; further ones in `arrays` are left alone.
+        """Run on the inputs that this version reads; further ones in `arrays` are left alone.
 
+        Names, datatypes and classes are the endpoint's, whatever the file's own are.
         Raises ModelFailed (ModelTimedOut when `options.terminate` was set meanwhile,
         NonFiniteOutput on NaN or infinity), or InvalidInput for text that is not UTF-8.
         """
@@ -79,6 +85,8 @@ class OnnxModel:
             raise InvalidInput(
                 "inputs", f"input {missing} is missing; version {self.facts.version} reads it"
             ) from None
+        if self._mapping is not None:
+            feed = to_model(self._mapping, feed)
         if self._texts:
             _decode_texts(feed, self._texts)
         try:
@@ -93,7 +101,9 @@ class OnnxModel:
             ) from error
         outputs: Arrays = dict(zip(self._names, results, strict=True))
         self._check(outputs)
-        return outputs
+        if self._mapping is None:
+            return outputs
+        return from_model(self._mapping, self.facts.signature, outputs)
 
     def _check(self, outputs: Arrays) -> None:
         for name in self._floats:
@@ -117,19 +127,25 @@ class OnnxModel:
         return max(0.0, one - per_row), per_row
 
     def _fastest_us(self, rows: int) -> float | None:
+        mapping = self._mapping
         feed = example_inputs(self.facts.signature.inputs, rows=rows)
         best = float("inf")
         deadline = time.perf_counter() + 1.0
         for _ in range(10):
             begun = time.perf_counter()
             try:
-                self._session.run(self._names, feed)
+                self._session.run(self._names, feed if mapping is None else to_model(mapping, feed))
             except Exception:  # the same unrelated classes as in run
                 return None
             best = min(best, time.perf_counter() - begun)
             if time.perf_counter() > deadline:
                 break
         return best * 1e6
+
+
+def _is_answered(facts: VersionFacts, output: str) -> bool:
+    """Whether an output of the file is asked for: onnxruntime leaves out what nobody reads."""
+    return facts.mapping is None or any(one.source == output for one in facts.mapping.outputs)
 
 
 def open_session(content: bytes, *, folder: Path | None = None) -> onnxruntime.InferenceSession:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
@@ -70,11 +70,18 @@ class ModelRepository:
             for (_, version), path, found in zip(versions, paths, inspect_files(paths), strict=True)
         ]
 
-    def add(self, endpoint: str, version: str, source: Path) -> VersionFacts:
+    def add(
+        self,
+        endpoint: str,
+        version: str,
+        source: Path,
+        *,
+        accept: Callable[[VersionFacts], object] = id,
+    ) -> VersionFacts:
         """Take over the file `source` as a new version; it is inspected before it appears.
 
-        The same file under the same version is no new one. Raises Refused when the version
-        is another file, InvalidModel or InvalidName.
+        `accept` may refuse it until then. The same file under the same version is no new one.
+        Raises Refused when the version is another file, InvalidModel or InvalidName.
         """
         home = self.root / require_name("endpoint", endpoint)
         target = home / require_name("version", version)
@@ -85,6 +92,7 @@ class ModelRepository:
         try:
             shutil.copyfile(source, staging / MODEL_FILE)
             facts = facts_of(staging / MODEL_FILE, version=version, relative_to=self.root)
+            accept(facts)
             _sync_tree(staging)
             staging.rename(target)
         except BaseException as error:

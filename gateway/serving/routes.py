@@ -13,17 +13,26 @@ import msgspec
 from gateway.core.records import Exclusion
 from gateway.core.routes import Rollout, shared_inputs
 from gateway.core.split import WHOLE_BP
-from gateway.core.tensors import TensorSpec
+from gateway.core.tensors import Signature, TensorSpec
 from gateway.runtimes.onnx import OnnxModel
 
 
 class ServedVersion:
     """A loaded version, its role at this epoch, and what its runs have shown."""
 
-    __slots__ = ("digest", "inline", "model", "propensity_bp", "role", "version")
+    __slots__ = ("answers", "digest", "inline", "model", "propensity_bp", "role", "version")
 
-    def __init__(self, model: OnnxModel, *, role: str, propensity_bp: int) -> None:
+    def __init__(
+        self,
+        model: OnnxModel,
+        *,
+        role: str,
+        propensity_bp: int,
+        answers: Signature | None = None,
+    ) -> None:
+        """`answers` is what clients see of it; None: all that it gives."""
         self.model = model
+        self.answers = model.facts.signature if answers is None else answers
         self.version = model.facts.version
         self.digest = model.facts.digest
         self.inline = model.facts.inline
@@ -48,6 +57,7 @@ class Table:
                 models[rollout.versions[version].digest],
                 role=rollout.role(version),
                 propensity_bp=rollout.split.get(version, 0),
+                answers=_answers(rollout, version),
             )
             for version in rollout.serving()
         }
@@ -69,10 +79,22 @@ def _declared_inputs(rollout: Rollout) -> dict[str, TensorSpec]:
     for facts in rollout.versions.values():
         for spec in facts.signature.inputs:
             specs.setdefault(spec.name, spec)
+    for name, declared in rollout.rules.inputs.items():
+        specs.setdefault(name, TensorSpec(name, declared.datatype, declared.shape))
     for name in rollout.rules.allow_missing:
         if name in specs:
             specs[name] = msgspec.structs.replace(specs[name], allow_missing=True)
     return specs
+
+
+def _answers(rollout: Rollout, version: str) -> Signature | None:
+    """The outputs that the endpoint declares, in its order; None where it declares none."""
+    signature, declared = rollout.versions[version].signature, rollout.rules.outputs
+    if not declared:
+        return None
+    known = {spec.name: spec for spec in signature.outputs}
+    outputs = tuple(known[name] for name in declared if name in known)
+    return msgspec.structs.replace(signature, outputs=outputs)
 
 
 def _shadows(rollout: Rollout) -> tuple[tuple[bytes, int], ...]:

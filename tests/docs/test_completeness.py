@@ -28,6 +28,7 @@ from gateway.core.policies.policy import Outcome
 from gateway.core.records import Exclusion, ShadowStatus, Status
 from gateway.core.rollout import PHASES
 from gateway.core.verdict import Kind
+from gateway.endpoint_sections import section_in, values_of
 from gateway.protocols.asgi import STATUSES
 from gateway.protocols.grpc_statuses import STATUSES as GRPC_STATUSES
 from gateway.settings import EndpointFile, Settings
@@ -67,10 +68,11 @@ def test_every_setting_is_documented_with_its_default() -> None:
 def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
     for name, field in model.model_fields.items():
         key = prefix + (field.alias or name)
-        sections = (field.annotation, *get_args(field.annotation))
-        section = [s for s in sections if isinstance(s, type) and issubclass(s, BaseModel)]
-        if section:
-            yield from _keys(section[0], f"{key}.")
+        section, each = section_in(field.annotation), values_of(field.annotation)
+        if section is not None:
+            yield from _keys(section, f"{key}.")
+        elif isinstance(each, type) and issubclass(each, BaseModel):
+            yield from _keys(each, f"{key}.<name>.")
         else:
             yield key, field
 
@@ -94,6 +96,8 @@ def test_every_key_of_the_endpoint_file_is_documented_with_its_default() -> None
             written = {"none"}
         elif isinstance(default, tuple):
             written = {"`[]`"}
+        elif isinstance(default, dict):
+            written = {"`{}`"}
         elif isinstance(default, bool):
             written = {f"`{str(default).lower()}`"}
         else:
