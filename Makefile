@@ -1,5 +1,5 @@
 # `make demo` and `make test` are all a newcomer needs; CI runs the same commands.
-.PHONY: setup demo test check bench peers lock
+.PHONY: setup demo test check bench peers soak lock
 
 PYTHON ?= $(shell command -v python3.11 || echo python3)
 BIN := .venv/bin
@@ -29,6 +29,9 @@ bench: setup  ## every figure, with its bar
 
 peers: setup  ## the same model in other servers; downloads each of them once
 	$(BIN)/python -m loadtests.peers
+
+soak: setup  ## ten minutes of everything: does memory stay flat?
+	$(BIN)/python -m loadtests.soak
 
 lock:  ## pin every dependency by hash; needs uv
 	uv pip compile pyproject.toml --extra dev --generate-hashes --no-emit-index-url \

@@ -60,7 +60,9 @@ class ArchiveReader:
                 "preserve_insertion_order": False,
             },
         )
-        self._connection.execute("SET TimeZone = 'UTC'; SET parquet_metadata_cache = true")
+        # The kernel caches files already. Caches of DuckDB's own saved no CPU over an archive of
+        # a million predictions and let a soaked Evaluator grow by 1.6 MB a thousand requests.
+        self._connection.execute("SET TimeZone = 'UTC'; SET enable_external_file_cache = false")
         self._connection.create_function(
             "is_sampled",
             _are_sampled,
