@@ -164,6 +164,8 @@ class EndpointFile(Strict):
     capture: CaptureSection = CaptureSection()
     durability: Literal["process", "disk"] = "process"
     time_limit_ms: int = Field(10_000, ge=1, le=_DAY_MS)
+    max_batch_rows: int = Field(32, ge=1, le=4096)
+    max_queue_ms: int | None = Field(None, ge=1, le=_DAY_MS)
     policy: PolicySection = PolicySection()
     inputs: Inputs = Field({})
     outputs: Outputs = Field({})
@@ -197,6 +199,8 @@ class EndpointFile(Strict):
             state=state_rules(self.state),
             durability=self.durability,
             time_limit_ms=self.time_limit_ms,
+            max_batch_rows=self.max_batch_rows,
+            max_queue_ms=self.max_queue_ms,
             policy=PolicyRules(
                 min_duration_s=policy.min_duration, **policy.model_dump(exclude={"min_duration"})
             ),
@@ -243,6 +247,8 @@ def _impossible(file: EndpointFile) -> Iterator[tuple[str, str]]:
     """Keys whose values are fine alone, and cannot be together."""
     if file.policy.minimum_effect <= file.policy.margin:
         yield "policy.minimum_effect", f"must lie above policy.margin ({file.policy.margin})"
+    if file.max_queue_ms is not None and file.max_queue_ms > file.time_limit_ms:
+        yield "max_queue_ms", f"must not exceed time_limit_ms ({file.time_limit_ms})"
     readings = list(_readings(file))
     yield from impossible_metric(file.policy.metric, file.task, readings)
     yield from impossible_readings(readings, file.prediction.classes, file.task)

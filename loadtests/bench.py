@@ -23,7 +23,14 @@ from typing import Any
 
 from rich.console import Console
 
-from loadtests import bench_archive, bench_codec, bench_labels, bench_shadow, bench_statistics
+from loadtests import (
+    bench_archive,
+    bench_codec,
+    bench_heavy,
+    bench_labels,
+    bench_shadow,
+    bench_statistics,
+)
 from loadtests.bench_figures import Figure, given_figure, serving_figures, show
 from loadtests.bench_flights import flights_figures
 from loadtests.bench_flips import flips_figures
@@ -54,10 +61,11 @@ def main() -> None:
         console.print("the flights models, and what is measured without a server …")
         figures = [*serving_figures(turns), *flips, *flights_figures(folder)]
     labels = bench_labels.figures(100_000 if options.quick else bench_labels.ROWS)
+    heavy = bench_heavy.figures(turns=3, seconds=1) if options.quick else bench_heavy.figures()
     archive = bench_archive.figures(100_000 if options.quick else bench_archive.ROWS)
     shadow = bench_shadow.figures(*((10_000, 4.0) if options.quick else ()))
     alone = [*bench_statistics.figures(), *bench_codec.figures()]
-    figures += map(given_figure, [*labels, *archive, *shadow, *alone])
+    figures += map(given_figure, [*labels, *heavy, *archive, *shadow, *alone])
     show(console, figures, turns)
     if options.json is not None:
         options.json.write_text(json.dumps(_document(figures, turns), indent=2) + "\n")

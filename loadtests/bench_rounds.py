@@ -44,12 +44,21 @@ class Round:
 Turn = Mapping[str, Round]
 
 
-def take_turns(contestants: Mapping[str, Contestant], *, turns: int, seconds: float) -> list[Turn]:
+def take_turns(
+    contestants: Mapping[str, Contestant],
+    *,
+    turns: int,
+    seconds: float,
+    connections: int = CONNECTIONS,
+) -> list[Turn]:
     """Warm every server, then let them take turns."""
     for contestant in contestants.values():
-        _round(contestant, seconds=0.5)
+        _round(contestant, seconds=0.5, connections=connections)
     return [
-        {name: _round(one, seconds=seconds) for name, one in contestants.items()}
+        {
+            name: _round(one, seconds=seconds, connections=connections)
+            for name, one in contestants.items()
+        }
         for _ in range(turns)
     ]
 
@@ -69,11 +78,11 @@ def median_difference(turns: Sequence[Turn], first: str, second: str, field: str
     return median(getattr(turn[first], field) - getattr(turn[second], field) for turn in turns)
 
 
-def _round(contestant: Contestant, *, seconds: float) -> Round:
+def _round(contestant: Contestant, *, seconds: float, connections: int) -> Round:
     server = contestant.server
     calibration_ms = _calibrate_ms()
     worker_us, beside_us = server.worker_cpu_us(), server.beside_cpu_us()
-    load = drive(server, seconds=seconds)
+    load = drive(server, seconds=seconds, connections=connections)
     worker_us = server.worker_cpu_us() - worker_us
     contestant.settle()
     beside_us = server.beside_cpu_us() - beside_us
@@ -88,10 +97,10 @@ def _round(contestant: Contestant, *, seconds: float) -> Round:
     )
 
 
-def drive(server: Running, *, seconds: float) -> dict[str, float]:
+def drive(server: Running, *, seconds: float, connections: int = CONNECTIONS) -> dict[str, float]:
     """Load one server from a process of its own; what the generator reports."""
     target = server.target
-    arguments = (server.port, target.path, target.bodies, seconds, CONNECTIONS)
+    arguments = (server.port, target.path, target.bodies, seconds, connections)
     done = subprocess.run(
         python("-m", "loadtests.bench_load", *map(str, arguments)),
         cwd=ROOT,

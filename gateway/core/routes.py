@@ -120,6 +120,8 @@ class EndpointRules(msgspec.Struct, frozen=True):
     inputs: dict[str, DeclaredInput] = {}  # empty: what the versions read
     outputs: dict[str, str] = {}  # name → datatype, "" for any; empty: what the versions answer
     state: StateRules = StateRules()
+    max_batch_rows: int = 32
+    max_queue_ms: int | None = None  # None: time_limit_ms
 
 
 class VersionFacts(msgspec.Struct, frozen=True):

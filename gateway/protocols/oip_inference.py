@@ -113,8 +113,11 @@ class Inference:
 
     def answer_now(self, target: Target, headers: Headers, body: bytes) -> Response | None:
         """The answer, error or not, if it needs no waiting; None, and nothing done, if it does."""
-        if target.table.rules.durability == "disk" or len(body) > self.max_body_bytes:
+        table = target.table
+        if table.rules.durability == "disk" or len(body) > self.max_body_bytes:
             return None
+        if table.only is not None and not table.only.inline:
+            return None  # before it is decoded in vain
         try:
             call = self.call(target, headers)
             try:

@@ -26,6 +26,10 @@ Arrays = dict[str, NDArray[Any]]
 #: A run that is predicted to take longer leaves the event loop to others.
 INLINE_BUDGET_US = 300.0
 _MEASURED_ROWS = 64
+#: For a long run few rows are enough: what a batch saves shows from the second on.
+_MEASURED_LONG_ROWS = 4
+#: Runs are worth joining where at least this share of one is the same whatever its rows are.
+_SHARED_COST = 0.2
 
 # Fatal only: what goes wrong in a run is raised, and a client could flood the log with it.
 onnxruntime.set_default_logger_severity(4)
@@ -61,7 +65,7 @@ class OnnxModel:
         #: Of what is answered, by the endpoint's names.
         self.datatypes = {s.name: s.datatype for s in facts.signature.outputs}
         self._floats = [n for n, d in self._outputs if DATATYPES[d].is_float]
-        self._inputs = tuple(s.name for s in facts.signature.inputs)
+        self.input_names = tuple(s.name for s in facts.signature.inputs)
         # The public method looks at every input again and costs 1.7 µs more.
         self._run = self._session._sess.run
         self.fixed_us, self.per_row_us = self._measure()
@@ -69,6 +73,15 @@ class OnnxModel:
     def predicted_us(self, rows: int) -> float:
         """What a run of `rows` rows will take."""
         return self.fixed_us + self.per_row_us * rows
+
+    def gains_from_joining(self, rows: int) -> bool:
+        """Whether a run of so many rows is the cheaper for being one with others.
+
+        Never with control flow: there one row can decide how long all of them run.
+        """
+        if not (self.facts.batches and self.facts.inline):
+            return False
+        return self.fixed_us >= _SHARED_COST * self.predicted_us(rows)
 
     def run(
         self, arrays: Mapping[str, NDArray[Any]], options: onnxruntime.RunOptions | None = None
@@ -80,7 +93,7 @@ class OnnxModel:
         NonFiniteOutput on NaN or infinity), or InvalidInput for text that is not UTF-8.
         """
         try:
-            feed = {name: arrays[name] for name in self._inputs}
+            feed = {name: arrays[name] for name in self.input_names}
         except KeyError as missing:
             raise InvalidInput(
                 "inputs", f"input {missing} is missing; version {self.facts.version} reads it"
@@ -120,10 +133,11 @@ class OnnxModel:
         if one is None:
             # The model refuses made-up inputs: let real ones run in a thread.
             return INLINE_BUDGET_US + 1, 0.0
-        if not self.facts.batches or one > INLINE_BUDGET_US:
+        if not self.facts.batches:
             return one, 0.0
-        many = self._fastest_us(_MEASURED_ROWS)
-        per_row = 0.0 if many is None else max(0.0, (many - one) / (_MEASURED_ROWS - 1))
+        rows = _MEASURED_ROWS if one <= INLINE_BUDGET_US else _MEASURED_LONG_ROWS
+        many = self._fastest_us(rows)
+        per_row = 0.0 if many is None else max(0.0, (many - one) / (rows - 1))
         return max(0.0, one - per_row), per_row
 
     def _fastest_us(self, rows: int) -> float | None:

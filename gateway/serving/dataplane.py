@@ -27,9 +27,10 @@ from gateway.errors import (
 )
 from gateway.journal.writer import JournalWriter
 from gateway.runtimes.onnx import Arrays
+from gateway.serving.batches import Timed
 from gateway.serving.clock import EventClock
 from gateway.serving.routes import ServedVersion, Table
-from gateway.serving.runs import Runs, Timed
+from gateway.serving.runs import Runs
 from gateway.serving.trace import Trace
 
 _ENDS: dict[type[AuditionError], tuple[Status, Exclusion]] = {
@@ -140,7 +141,11 @@ class DataPlane:
                 timed = self._runs.run_inline(opened.served, arrays)
             else:
                 timed = await self._runs.run_threaded(
-                    opened.served, arrays, time_limit_ms=table.rules.time_limit_ms
+                    opened.served,
+                    arrays,
+                    rows=opened.call.rows,
+                    endpoint=table.rollout.endpoint,
+                    rules=table.rules,
                 )
         except AuditionError as error:
             opened.record.inputs = _inputs(table, opened.record, arrays)

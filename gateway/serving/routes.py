@@ -14,7 +14,7 @@ from gateway.core.records import Exclusion
 from gateway.core.routes import Rollout, shared_inputs
 from gateway.core.split import WHOLE_BP
 from gateway.core.tensors import Signature, TensorSpec
-from gateway.runtimes.onnx import OnnxModel
+from gateway.runtimes.onnx import INLINE_BUDGET_US, OnnxModel
 
 
 class ServedVersion:
@@ -35,7 +35,8 @@ class ServedVersion:
         self.answers = model.facts.signature if answers is None else answers
         self.version = model.facts.version
         self.digest = model.facts.digest
-        self.inline = model.facts.inline
+        #: Whether any run of it may be made on the event loop.
+        self.inline = model.facts.inline and model.predicted_us(1) <= INLINE_BUDGET_US
         self.role = role
         self.propensity_bp = propensity_bp
 

@@ -114,3 +114,22 @@ def test_a_model_that_refuses_made_up_inputs_runs_in_a_thread(tmp_path: Path) ->
     model = _loaded(tmp_path, models.refuses_zeros())
     assert model.predicted_us(1) > INLINE_BUDGET_US
     assert model.run({"x": np.ones((1, 3), np.float32)})["y"].shape == (1, 3)
+
+
+def test_runs_are_joined_where_that_saves_a_fifth(tmp_path: Path) -> None:
+    """What all rows share, against what each costs; the rows of a large request are enough."""
+    model = _loaded(tmp_path, models.linear())
+    model.fixed_us, model.per_row_us = 2000.0, 500.0
+    assert model.gains_from_joining(1)
+    assert model.gains_from_joining(16)
+    assert not model.gains_from_joining(17)
+    model.fixed_us, model.per_row_us = 0.0, 2500.0
+    assert not model.gains_from_joining(1)
+
+
+def test_control_flow_and_fixed_batches_are_never_joined(tmp_path: Path) -> None:
+    """Whatever it would save."""
+    for content, inline in ((models.loop(rounds=2), False), (models.one_row_only(), True)):
+        model = _loaded(tmp_path, content, inline=inline)
+        model.fixed_us, model.per_row_us = 2000.0, 0.0
+        assert not model.gains_from_joining(1)

@@ -142,23 +142,24 @@ def test_a_run_past_its_time_limit_is_on_record(make_scene: MakeScene) -> None:
     scene = make_scene(endless, rules, is_inline=False, threads=1)
     clock, model = LeapingClock(), PacedModel(scene.table.versions["1"])
 
+    def asked(value: float) -> asyncio.Task[Answer]:
+        fed = {"x": np.full((1, 3), value, np.float32)}
+        opened = scene.dataplane.open(scene.table, call())
+        return asyncio.create_task(scene.dataplane.answer(opened, fed))
+
     async def outlast() -> str:
-        asked = asyncio.ensure_future(
-            scene.dataplane.answer(
-                scene.dataplane.open(scene.table, call()), {"x": np.ones((1, 3), np.float32)}
-            )
-        )
+        endless_one = asked(1.0)
         await model.begun()
         clock.pass_an_hour()
         with pytest.raises(ModelTimedOut) as refused:
-            await asked
+            await endless_one
+        (record,) = scene.records()
+        assert (record.status, record.exclusion) == ("timed_out", "")
+        # Only the thread that was given back can answer this one: there is no other.
+        assert (await asked(0.0)).outputs["y"].tolist() == [[0, 0, 0]]
         return str(refused.value)
 
     assert f"did not answer within {HOUR_MS} ms" in clock.run(outlast())
-    (record,) = scene.records()
-    assert (record.status, record.exclusion) == ("timed_out", "")
-    # Only the thread that was given back can answer this one: there is no other.
-    assert _infer(scene, {"x": np.zeros((1, 3), np.float32)}).outputs["y"].tolist() == [[0, 0, 0]]
 
 
 def test_overload_is_on_record_and_never_judged(make_scene: MakeScene) -> None:
@@ -177,7 +178,13 @@ def test_overload_is_on_record_and_never_judged(make_scene: MakeScene) -> None:
     async def flood() -> list[Any]:
         # Holds the only thread until the others have given up.
         holder = asyncio.ensure_future(
-            scene.runs.run_threaded(served, fed, time_limit_ms=2 * HOUR_MS)
+            scene.runs.run_threaded(
+                served,
+                fed,
+                rows=1,
+                endpoint="demo",
+                rules=EndpointRules(time_limit_ms=2 * HOUR_MS),
+            )
         )
         await model.begun()
         asked = [

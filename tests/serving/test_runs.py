@@ -12,19 +12,36 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gateway.core.routes import EndpointRules
 from gateway.errors import ModelFailed, ModelTimedOut, Overloaded
 from gateway.runtimes.onnx import INLINE_BUDGET_US, Arrays
+from gateway.serving.batches import Timed
 from gateway.serving.routes import ServedVersion
 from gateway.serving.runs import Runs
 from tests import models
 from tests.serving.pacing import HOUR_MS, LeapingClock, PacedModel
 
 FED: Arrays = {"x": models.ramp(1, 3)}
+ONES: Arrays = {"x": np.ones((1, 3), np.float32)}
+DEFAULTS = EndpointRules(time_limit_ms=HOUR_MS)
+SINGLE = EndpointRules(time_limit_ms=HOUR_MS, max_batch_rows=1)
 
 
 def _served(tmp_path: Path, content: bytes, *, inline: bool = True) -> ServedVersion:
     facts = models.facts_in(tmp_path, "demo", "1", content, inline=inline)
     return ServedVersion(models.loaded(tmp_path, facts), role="champion", propensity_bp=10_000)
+
+
+async def _threaded(
+    runs: Runs,
+    served: ServedVersion,
+    arrays: Arrays = FED,
+    *,
+    endpoint: str = "demo",
+    rules: EndpointRules = DEFAULTS,
+) -> Timed:
+    rows = arrays["x"].shape[0]
+    return await runs.run_threaded(served, arrays, rows=rows, endpoint=endpoint, rules=rules)
 
 
 class _Slow:
@@ -109,10 +126,7 @@ def test_a_threaded_run_says_how_long_it_waited(tmp_path: Path) -> None:
     model.hold()
 
     async def both() -> list[Any]:
-        made = [
-            asyncio.ensure_future(runs.run_threaded(served, FED, time_limit_ms=HOUR_MS))
-            for _ in range(2)
-        ]
+        made = [asyncio.ensure_future(_threaded(runs, served, rules=SINGLE)) for _ in range(2)]
         await model.begun()
         await asyncio.sleep(0.05)  # no wait for anything: so long the second waits at least
         model.release()
@@ -135,7 +149,7 @@ def test_the_room_is_bounded_and_given_back(tmp_path: Path) -> None:
     served = _served(tmp_path, models.linear())
 
     async def flood() -> list[Any]:
-        made = [runs.run_threaded(served, FED, time_limit_ms=HOUR_MS) for _ in range(3)]
+        made = [_threaded(runs, served) for _ in range(3)]
         return await asyncio.gather(*made, return_exceptions=True)
 
     for _ in range(2):
@@ -150,7 +164,7 @@ def test_a_failure_in_a_thread_reaches_the_caller(tmp_path: Path) -> None:
     runs = Runs(threads=1, waiting=1)
     served = _served(tmp_path, models.linear())
     with pytest.raises(ModelFailed):
-        asyncio.run(runs.run_threaded(served, {"x": models.ramp(1, 5)}, time_limit_ms=HOUR_MS))
+        asyncio.run(_threaded(runs, served, {"x": models.ramp(1, 5)}))
     assert runs.under_way == 0
 
 
@@ -161,10 +175,10 @@ def test_who_never_began_was_turned_away_and_not_slow(tmp_path: Path) -> None:
     clock, model = LeapingClock(), PacedModel(stuck)
 
     async def queue() -> list[Any]:
-        endless = {"x": np.ones((1, 3), np.float32)}
-        first = asyncio.ensure_future(runs.run_threaded(stuck, endless, time_limit_ms=2 * HOUR_MS))
+        limits = [EndpointRules(time_limit_ms=hours * HOUR_MS) for hours in (2, 1)]
+        first = asyncio.ensure_future(_threaded(runs, stuck, ONES, rules=limits[0]))
         await model.begun()
-        second = asyncio.ensure_future(runs.run_threaded(stuck, FED, time_limit_ms=HOUR_MS))
+        second = asyncio.ensure_future(_threaded(runs, stuck, rules=limits[1]))
         await asyncio.sleep(0)  # so that its limit begins before the hour
         clock.pass_an_hour()
         await asyncio.wait((second,))
