@@ -18,6 +18,7 @@
     │   └── TooManyAttempts   one client asks for too much of one thing
     ├── JournalUnavailable  the record could not be written, so no answer may be given
     ├── StoreUnavailable    the control store cannot be reached
+    ├── CorruptStore        a row of the control store that cannot be read
     ├── Unreachable         no gateway answers where the command line looked for one
     ├── CorruptJournal      bytes that are no frame where a frame must be
     └── CorruptArchive      a manifest that cannot be read
@@ -122,6 +123,10 @@ class JournalUnavailable(AuditionError):
 
 class StoreUnavailable(AuditionError):
     """The control store cannot be reached."""
+
+
+class CorruptStore(AuditionError):
+    """A row of the control store that cannot be read; names it."""
 
 
 class Unreachable(AuditionError):

@@ -27,7 +27,7 @@ from gateway.core.access import require_right
 from gateway.journal.reader import JournalTail
 from gateway.journal.writer import JournalWriter
 from gateway.judge.operations import Operations
-from gateway.ports import Checkpoint, EvaluatorReport, WorkerReport
+from gateway.ports import EvaluatorReport, WorkerReport
 from gateway.protocols.admin_http import GuardedRoute, build_admin
 from gateway.protocols.admin_routes import Limits
 from gateway.protocols.authentication import Authenticator
@@ -36,6 +36,7 @@ from gateway.protocols.labels_http import LabelsApp
 from gateway.stores.sql import SqlStore
 from tests.rollouts import Shelf, facts, solo, store_at
 from tests.serving_process import PATIENCE_S
+from tests.verdicts import checkpoint_of
 
 WORKER = "a" * 12
 TERMINAL = "\x1b"
@@ -192,18 +193,14 @@ def _judge(gateway: Gateway, kind: str) -> None:
         "n": 40,
         "reason": "superiority: shown",
     }
-    verdict = {
-        "kind": kind,
-        "gates": [gate],
-        "reasons": ["superiority: shown \x1b[31m"],
-        "estimate": 0.0312,
-        "n": 40,
-    }
-    evidence = b'{"evidence":{"counts":{"rows":90,"labelled":80}},"accounting":{"late":1}}'
     gateway.store.report_evaluator(EvaluatorReport(1_700_000_000_000_000, 1, msgspec.Raw(b"{}")))
     gateway.store.add_checkpoint(
-        Checkpoint(
-            "demo", 1, 1, 1, 1, {}, msgspec.Raw(evidence), msgspec.Raw(msgspec.json.encode(verdict))
+        checkpoint_of(
+            gateway.store.registrations("demo")[0],
+            kind,
+            gates=[gate],
+            reasons=["superiority: shown \x1b[31m"],
+            estimate=0.0312,
         )
     )
 
@@ -229,7 +226,15 @@ def test_the_whole_story_by_command_line(here: Run, gateway: Gateway) -> None:
     assert here("withdraw", "demo", "3", "--reason", "no").code == 0
     log = here("decisions", "demo")
     assert log.code == 0
-    for words in ("promote 2", "rollback", "split 1=99.99% 2=0.01%", "key-admin", "slow", "trees"):
+    for words in (
+        "promote 2",
+        "[1/1: PROMOTE, E = 148, n = 40]",
+        "rollback",
+        "split 1=99.99% 2=0.01%",
+        "key-admin",
+        "slow",
+        "trees",
+    ):
         assert words in log.out
 
 
@@ -323,7 +328,7 @@ def test_status_says_why_to_wait(here: Run, gateway: Gateway) -> None:
     said = {"endpoints": {"demo": {"challengers": {"2": {"behind_bytes": 17, "books": books}}}}}
     gateway.store.report_evaluator(EvaluatorReport(1, 7, msgspec.Raw(msgspec.json.encode(said))))
     shown = here("status").out
-    for words in ("WAIT", "+0.0312", "148 / 32.9", "40", "80/90", "70/75", "17 bytes"):
+    for words in ("WAIT", "+0.0312", "148 / 32.9", "40/40", "70/75", "17 bytes"):
         assert words in shown
     assert "superiority: shown ·[31m" in shown
     assert TERMINAL not in shown

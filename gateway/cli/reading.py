@@ -64,7 +64,9 @@ def evidence(context: typer.Context, endpoint: Endpoint, *, as_json: AsJson = Fa
 
 
 def decisions(context: typer.Context, endpoint: Endpoint, *, as_json: AsJson = False) -> None:
-    """The decision log: who did what, when and why. Exits 1 if the log was tampered with.
+    """The decision log: who did what, when and why, and on which evidence.
+
+    Exits 1 if the log, a registration or a verdict was tampered with.
 
     `audition decisions flights`
     """

@@ -6,14 +6,13 @@ Rules: as in views.py. What nobody has said yet is a dash, never 0.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import exp, log
 from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from gateway.cli.views import plain, share, table_of
+from gateway.cli.views import plain, share, table_of, wealth
 
 Document = dict[str, Any]
 
@@ -129,13 +128,7 @@ def _wealth(verdict: Document, level: float | None) -> str:
     gates = [gate for gate in verdict.get("gates", []) if gate["name"] == "superiority"]
     needed = "–" if level is None else f"{1 / level:.4g}"
     figure = gates[0]["figure"] if gates else None
-    return f"{_wealth_figure(figure)} / {needed}"
-
-
-def _wealth_figure(log_e: float | None) -> str:
-    if log_e is None:
-        return "–"
-    return f"{exp(log_e):.3g}" if abs(log_e) < 700 else f"1e{log_e / log(10):+.0f}"
+    return f"{'–' if figure is None else wealth(figure)} / {needed}"
 
 
 def _figure(value: float | None) -> str:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from math import exp, log
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -127,7 +128,22 @@ def _command(command: Document) -> str:
     words += [f"{name}={share(bp)}" for name, bp in weights.items()]
     if "probability_bp" in command:
         words.append(share(command["probability_bp"]))
-    return " ".join(words) + (" (forced)" if command.get("forced") else "")
+    words += ["(forced)"] if command.get("forced") else []
+    words += [f"[{_closing(one)}]" for one in command.get("closed_on", [])]
+    return " ".join(words)
+
+
+def _closing(closed_on: Document) -> str:
+    """The checkpoint that a registration closed on, such as `1/12: PROMOTE, E = 70.4, n = 54`."""
+    said = [closed_on["verdict"]]
+    said += [] if closed_on["ln_e"] is None else [f"E = {wealth(closed_on['ln_e'])}"]
+    said += [f"n = {closed_on['n']}"]
+    return f"{closed_on['registration']}/{closed_on['checkpoint']}: {', '.join(said)}"
+
+
+def wealth(log_e: float) -> str:
+    """E from its logarithm, also where a float could not hold it."""
+    return f"{exp(log_e):.3g}" if abs(log_e) < 700 else f"1e{log_e / log(10):+.0f}"
 
 
 def versions_view(found: Document) -> RenderableType:

@@ -66,7 +66,12 @@ def decision_hash(decision: Decision) -> str:
 
 def rollout_sha256(rollout: Rollout) -> str:
     """SHA-256 of the rollout's canonical JSON, as hexadecimal digits."""
-    return sha256(canonical_json(rollout)).hexdigest()
+    return document_sha256(rollout)
+
+
+def document_sha256(value: object) -> str:
+    """SHA-256 of the canonical JSON of any value, as hexadecimal digits."""
+    return sha256(canonical_json(value)).hexdigest()
 
 
 def canonical_json(value: object) -> bytes:

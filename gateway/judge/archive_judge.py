@@ -12,6 +12,7 @@ from gateway.archive.final_labels import latest_observation_us
 from gateway.archive.tables import ArchiveReader
 from gateway.core.routes import Rollout
 from gateway.judge.accounts import Accounts
+from gateway.judge.audit import require_sound
 from gateway.judge.evaluation import evaluate, says_the_same
 from gateway.ports import Checkpoint, ControlStore, Registration
 
@@ -30,12 +31,16 @@ class ArchiveJudge:
     def judge(
         self, registration: Registration, cut_us: int, covered: Mapping[str, int]
     ) -> Checkpoint | None:
-        """The next checkpoint, or None where it would say what the last one says."""
+        """The next checkpoint, or None where it would say what the last one says.
+
+        Raises Refused where the registration or the checkpoint before it was edited.
+        """
         self._reader.refresh()
         latest = self._store.checkpoints(
             registration.endpoint, registration.number, latest_only=True
         )
         previous = latest[0] if latest else None
+        require_sound(registration, self._store.decisions(registration.endpoint), previous)
         checkpoint = evaluate(
             self._reader,
             registration,

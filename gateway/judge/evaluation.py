@@ -19,11 +19,11 @@ from gateway.archive.gaps import unrecorded_rows
 from gateway.archive.tables import ArchiveReader
 from gateway.core.evidence import Counts, no_evidence
 from gateway.core.routes import Rollout
-from gateway.core.verdict import Verdict, judge
 from gateway.judge.evidence_state import Accounting, EvidenceState, state_of, written
 from gateway.judge.pairs import judge_pairs
 from gateway.judge.passes import Turn, take_turn
 from gateway.judge.spans import span_of
+from gateway.judge.verdicts import verdict_of
 from gateway.ports import Checkpoint, Registration
 
 
@@ -65,7 +65,9 @@ def evaluate(
         cut_us=turn.span.cut_us,
         covered=dict(covered),
         evidence=written(state),
-        verdict=msgspec.Raw(msgspec.json.encode(_verdict(state, registration, turn.span.cut_us))),
+        verdict=msgspec.Raw(
+            msgspec.json.encode(verdict_of(state, registration, cut_us=turn.span.cut_us))
+        ),
     )
 
 
@@ -122,20 +124,3 @@ def _first(before: EvidenceState, turn: Turn) -> int | None:
         return before.first_event_us
     first: int = pc.min(turn.pairs["event_us"]).as_py()
     return first if before.first_event_us is None else min(first, before.first_event_us)
-
-
-def _verdict(state: EvidenceState, registration: Registration, cut_us: int) -> Verdict:
-    """What the gates say of the evidence now.
-
-    Where the endpoint's clock is the clients', the time of the registration is not on it: the
-    registration counts as opened at the first row judged.
-    """
-    by_client = registration.terms.event_time == "client"
-    opened_at_us = state.first_event_us if by_client else registration.opened_at_us
-    return judge(
-        state.evidence,
-        registration.terms,
-        level=registration.level,
-        opened_at_us=opened_at_us or 0,
-        clock_at_us=None if opened_at_us is None else cut_us,
-    )

@@ -1,15 +1,13 @@
 """What operators can do: the use cases behind the CLI, the API and the console.
 
-Rules: each change reads the rollout, asks `core.rollout.step` for the next one and commits
-it against the epoch that it read, so what was checked is what is written. It carries who
-did it and why. Nothing here knows HTTP, and nothing here decides what a verdict is.
+Rules: each change asks `core.rollout.step` for the next rollout and hands it to commits.py
+with who did it and why. Nothing here knows HTTP, and nothing here decides what a verdict is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -18,7 +16,6 @@ from gateway.core.names import require_name
 from gateway.core.rollout import (
     AddVersion,
     Challenge,
-    Command,
     Promote,
     Rollback,
     Shadow,
@@ -27,11 +24,13 @@ from gateway.core.rollout import (
     step,
 )
 from gateway.core.routes import Rollout
-from gateway.errors import Conflict, InvalidInput, Refused
+from gateway.errors import Refused
 from gateway.judge import registrations as opening
 from gateway.judge.access_keys import NewKey, create_key
-from gateway.judge.acknowledgement import LiveWorkers, require_loaded, wait_acknowledged
-from gateway.judge.changes import Change, Intent, ModelRepository, Opened
+from gateway.judge.acknowledgement import LiveWorkers
+from gateway.judge.audit import require_sound
+from gateway.judge.changes import Change, Intent, ModelRepository
+from gateway.judge.commits import Commits, require_reason
 from gateway.judge.documents import (
     DecisionsDocument,
     EvidenceDocument,
@@ -48,7 +47,6 @@ from gateway.judge.status import (
 from gateway.ports import ControlStore, Key, Registration
 
 _ACKNOWLEDGE_WITHIN_S = 5.0
-_REASON_CHARACTERS = 1000
 
 
 class Operations:
@@ -70,7 +68,12 @@ class Operations:
         self._clock_us = clock_us
         self._live_workers = live_workers
         self._repository = repository
-        self._acknowledge_within_s = acknowledge_within_s
+        self._commits = Commits(
+            store,
+            clock_us=clock_us,
+            live_workers=live_workers,
+            acknowledge_within_s=acknowledge_within_s,
+        )
 
     def endpoints(self) -> list[str]:
         """Names of all endpoints."""
@@ -108,11 +111,11 @@ class Operations:
     def add_version(self, endpoint: str, version: str, content: Path, *, intent: Intent) -> Change:
         """Take the file at `content` in as an immutable version; it gets no traffic."""
         require_name("version", version)
-        rollout = self._read(endpoint, intent)
+        rollout = self._commits.read(endpoint, intent)
         if version in rollout.versions:
             raise Refused(f"version {version} exists and versions are immutable; use another name")
         facts = self._repository.add(endpoint, version, content)
-        return self._commit(rollout, AddVersion(facts), intent)
+        return self._commits.commit(rollout, AddVersion(facts), intent)
 
     def challenge(
         self, endpoint: str, version: str, *, intent: Intent, sample_bp: int | None = None
@@ -123,7 +126,7 @@ class Operations:
         its own. Raises Refused where one request could not feed both versions.
         """
         require_name("version", version)
-        rollout = self._with_file(self._read(endpoint, intent), version, intent)
+        rollout = self._with_file(self._commits.read(endpoint, intent), version, intent)
         draft = Challenge(
             version=version,
             registration=len(self._store.registrations(endpoint)) + 1,
@@ -141,25 +144,25 @@ class Operations:
             at_us=self._clock_us(),
         )
         command = msgspec.structs.replace(draft, registration_digest=opened.digest)
-        return self._commit(rollout, command, intent, opened=[opened])
+        return self._commits.commit(rollout, command, intent, opened=[opened])
 
     def withdraw(self, endpoint: str, version: str, *, intent: Intent) -> Change:
         """Close the challenger's registration; it leaves shadow and split."""
-        rollout = self._read(endpoint, intent)
+        rollout = self._commits.read(endpoint, intent)
         challenger = rollout.challengers.get(version)
         closed = {} if challenger is None else {challenger.registration: "withdrawn"}
-        return self._commit(rollout, Withdraw(version), intent, closed=closed)
+        return self._commits.commit(rollout, Withdraw(version), intent, closed=closed)
 
     def split(self, endpoint: str, weights_bp: Mapping[str, int], *, intent: Intent) -> Change:
         """Share the answers, in basis points that sum to 10,000."""
-        rollout = self._read(endpoint, intent)
+        rollout = self._commits.read(endpoint, intent)
         answering = [version for version, weight_bp in weights_bp.items() if weight_bp > 0]
-        return self._commit(rollout, Split(dict(weights_bp)), intent, answering=answering)
+        return self._commits.commit(rollout, Split(dict(weights_bp)), intent, answering=answering)
 
     def shadow(self, endpoint: str, version: str, *, sample_bp: int, intent: Intent) -> Change:
         """Change the share of predictions that a challenger's shadow sees; 0 turns it off."""
-        rollout = self._read(endpoint, intent)
-        return self._commit(rollout, Shadow(version, sample_bp), intent)
+        rollout = self._commits.read(endpoint, intent)
+        return self._commits.commit(rollout, Shadow(version, sample_bp), intent)
 
     def promote(
         self, endpoint: str, version: str, *, intent: Intent, is_forced: bool = False
@@ -170,15 +173,15 @@ class Operations:
         forced with a reason. Raises Refused.
         """
         if is_forced:
-            _require_reason(intent, "a forced promotion")
-        rollout = self._read(endpoint, intent)
+            require_reason(intent, "a forced promotion")
+        rollout = self._commits.read(endpoint, intent)
         draft = Promote(version, forced=is_forced)
         step(rollout, draft)
         opened = self._reopened(rollout, version, earned=0 if is_forced else 1)
         registration = rollout.challengers[version].registration
-        if not is_forced and self._store.checkpoints(endpoint, registration, latest_only=True):
-            require_fresh_evidence(self._store, now_us=self._clock_us())
-        return self._commit(
+        if not is_forced:
+            self._require_evidence(endpoint, registration)
+        return self._commits.commit(
             rollout,
             msgspec.structs.replace(draft, stay=opening.challengers_of(rollout, opened)),
             intent,
@@ -190,11 +193,11 @@ class Operations:
 
     def rollback(self, endpoint: str, *, intent: Intent) -> Change:
         """Make the previous champion the champion again; needs a reason. Raises Refused."""
-        _require_reason(intent, "a rollback")
-        rollout = self._read(endpoint, intent)
+        require_reason(intent, "a rollback")
+        rollout = self._commits.read(endpoint, intent)
         champion = step(rollout, Rollback()).champion
         opened = self._reopened(rollout, champion, earned=0)
-        return self._commit(
+        return self._commits.commit(
             rollout,
             Rollback(stay=opening.challengers_of(rollout, opened)),
             intent,
@@ -203,15 +206,14 @@ class Operations:
             answering=[champion],
         )
 
-    def _read(self, endpoint: str, intent: Intent) -> Rollout:
-        rollout = self._store.rollout(endpoint)
-        if rollout.epoch != intent.expected_epoch:
-            raise Conflict(
-                f"endpoint {endpoint} is at epoch {rollout.epoch}, not {intent.expected_epoch}; "
-                "look at its status and decide anew",
-                epoch=rollout.epoch,
-            )
-        return rollout
+    def _require_evidence(self, endpoint: str, number: int) -> None:
+        """Raise Refused where what the verdict rests on is stale, or not what was written."""
+        latest = self._store.checkpoints(endpoint, number, latest_only=True)
+        if not latest:
+            return  # the commit says that there is no verdict yet
+        require_fresh_evidence(self._store, now_us=self._clock_us())
+        (found,) = (one for one in self._store.registrations(endpoint) if one.number == number)
+        require_sound(found, self._store.decisions(endpoint), latest[0])
 
     def _with_file(self, rollout: Rollout, version: str, intent: Intent) -> Rollout:
         """The rollout that knows the version, whose file must be there and be the one known."""
@@ -220,7 +222,7 @@ class Operations:
         if known is None:
             added = AddVersion(facts)
             after = step(rollout, added)
-            self._write(after, added, intent)
+            self._commits.write(after, added, intent)
             return after
         if known.digest != facts.digest:
             raise Refused(
@@ -244,66 +246,3 @@ class Operations:
 
     def _closed(self, endpoint: str, reason: str) -> dict[int, str]:
         return dict.fromkeys(opening.open_numbers(self._store.registrations(endpoint)), reason)
-
-    def _commit(
-        self,
-        rollout: Rollout,
-        command: Command,
-        intent: Intent,
-        *,
-        opened: Sequence[Registration] = (),
-        closed: Mapping[int, str] | None = None,
-        answering: Sequence[str] = (),
-        require_verdict: tuple[int, str] | None = None,
-    ) -> Change:
-        """`answering` are the versions that the change sends live traffic to."""
-        after = step(rollout, command)
-        reports, live = self._store.workers(), self._live_workers()
-        require_loaded(rollout, answering, reports=reports, live=live)
-        self._write(
-            after,
-            command,
-            intent,
-            opened=opened,
-            closed=closed,
-            require_verdict=require_verdict,
-        )
-        return self._heard(after, opened)
-
-    def _write(self, after: Rollout, command: Command, intent: Intent, **terms: Any) -> None:
-        _require_readable(intent.reason)
-        self._store.commit(
-            after,
-            command=command,
-            actor=intent.actor,
-            reason=intent.reason,
-            at_us=self._clock_us(),
-            **terms,
-        )
-
-    def _heard(self, after: Rollout, opened: Sequence[Registration]) -> Change:
-        heard = wait_acknowledged(
-            self._store,
-            self._live_workers,
-            after.endpoint,
-            after.epoch,
-            timeout_s=self._acknowledge_within_s,
-        )
-        return Change(
-            endpoint=after.endpoint,
-            epoch=after.epoch,
-            acknowledged=heard.acknowledged,
-            lagging=heard.lagging,
-            opened=[Opened(r.version, r.number, r.level) for r in opened],
-        )
-
-
-def _require_reason(intent: Intent, what: str) -> None:
-    if not intent.reason.strip():
-        raise InvalidInput("reason", f"{what} needs one: say why, for the decision log")
-
-
-def _require_readable(reason: str) -> None:
-    """A reason ends up on terminals and web pages: one line of text, and not a book."""
-    if len(reason) > _REASON_CHARACTERS or not reason.isprintable():
-        raise InvalidInput("reason", f"use at most {_REASON_CHARACTERS} printable characters")

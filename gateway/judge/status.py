@@ -11,9 +11,10 @@ from typing import Any
 
 import msgspec
 
-from gateway.core.decisions import verify_decisions
 from gateway.core.routes import Challenger, Rollout
+from gateway.errors import CorruptStore
 from gateway.judge.acknowledgement import acknowledgement_of
+from gateway.judge.audit import log_faults
 from gateway.judge.documents import (
     ChallengerDocument,
     CheckpointDocument,
@@ -83,14 +84,19 @@ def endpoint_evidence(store: ControlStore, endpoint: str) -> EvidenceDocument:
 
 
 def endpoint_decisions(store: ControlStore, endpoint: str) -> DecisionsDocument:
-    """The decision log, oldest first, and what a check of its hashes found wrong."""
-    decisions = store.decisions(endpoint)
-    head, rollouts = store.head(endpoint), store.rollout_digests(endpoint)
-    now_at = store.epochs()[endpoint]
+    """The decision log, oldest first, and what is wrong with it and with what hangs on it."""
+    head = store.head(endpoint)
+    try:
+        decisions = store.decisions(endpoint)
+        faults = log_faults(store, endpoint, decisions, head)
+    except CorruptStore as error:
+        decisions, faults = [], [str(error)]
+    if store.head(endpoint) != head:
+        return endpoint_decisions(store, endpoint)  # somebody decided while it was read
     return {
         "endpoint": endpoint,
         "head": head,
-        "faults": verify_decisions(decisions, head, rollouts=rollouts, now_at=now_at),
+        "faults": faults,
         "decisions": msgspec.to_builtins(decisions),
     }
 

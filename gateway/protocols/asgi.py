@@ -15,6 +15,7 @@ from gateway.errors import (
     AuditionError,
     BodyTooLarge,
     Conflict,
+    CorruptStore,
     Forbidden,
     InvalidInput,
     InvalidModel,
@@ -65,6 +66,7 @@ STATUSES: dict[type[BaseException], int] = {
     Overloaded: 503,
     JournalUnavailable: 503,
     StoreUnavailable: 503,
+    CorruptStore: 503,
 }
 
 #: What clients send that mean JSON or raw tensors; `curl -d` names a form and sends JSON.

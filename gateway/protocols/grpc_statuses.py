@@ -16,6 +16,7 @@ from gateway.errors import (
     AuditionError,
     BodyTooLarge,
     Conflict,
+    CorruptStore,
     Forbidden,
     InvalidInput,
     InvalidModel,
@@ -54,6 +55,7 @@ STATUSES: dict[type[BaseException], StatusCode] = {
     Overloaded: StatusCode.RESOURCE_EXHAUSTED,
     JournalUnavailable: StatusCode.UNAVAILABLE,
     StoreUnavailable: StatusCode.UNAVAILABLE,
+    CorruptStore: StatusCode.UNAVAILABLE,
 }
 
 _logger = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from gateway.core.routes import Rollout, VersionFacts
-from gateway.errors import AuditionError, StoreUnavailable
+from gateway.errors import AuditionError, CorruptStore, StoreUnavailable, UnknownEndpoint
 from gateway.ports import ControlStore, WorkerReport
 from gateway.runtimes.onnx import OnnxModel
 from gateway.serving.routes import Routes, Table
@@ -92,7 +92,10 @@ class Watch:
         epochs = self._store.epochs()
         behind = [name for name, epoch in epochs.items() if not self._is_settled(name, epoch)]
         for endpoint in behind:
-            self._adopt(self._store.rollout(endpoint))
+            try:
+                self._adopt(self._store.rollout(endpoint))
+            except (CorruptStore, UnknownEndpoint) as error:
+                self._set_back(endpoint, epochs[endpoint], str(error))
         return bool(behind)
 
     def _is_settled(self, endpoint: str, epoch: int) -> bool:
@@ -113,9 +116,12 @@ class Watch:
             self._problems.pop(endpoint, None)
             self._show_epoch(endpoint, epoch)
         except (AuditionError, MemoryError) as error:
-            reason = f"endpoint {endpoint}, epoch {epoch}: {str(error) or 'out of memory'}"
-            self._problems[endpoint] = _Problem(epoch, reason, time.monotonic())
+            self._set_back(endpoint, epoch, str(error) or "out of memory")
         self._forget_unused()
+
+    def _set_back(self, endpoint: str, epoch: int, why: str) -> None:
+        reason = f"endpoint {endpoint}, epoch {epoch}: {why}"
+        self._problems[endpoint] = _Problem(epoch, reason, time.monotonic())
 
     def _ensure_loaded(self, facts: VersionFacts) -> None:
         if facts.digest not in self._models:

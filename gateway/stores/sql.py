@@ -115,9 +115,11 @@ class SqlStore:
     ) -> Decision:
         """Write `rollout` if the stored epoch is the one before its own, all or nothing."""
         with self._writing() as connection:
+            said = statements.last_checkpoints(connection, rollout.endpoint, closed or {})
+            document = msgspec.json.decode(msgspec.json.encode(command))
             line = decide(
                 rollout,
-                command=msgspec.json.decode(msgspec.json.encode(command)),
+                command={**document, "closed_on": said} if said else document,
                 actor=actor,
                 reason=reason,
                 at_us=at_us,

@@ -6,23 +6,30 @@ ends anything; common SQL only.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, Table, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from gateway.core.decisions import Decision
+from gateway.core.decisions import Decision, document_sha256
 from gateway.core.routes import Rollout
 from gateway.errors import Conflict, Refused, StoreUnavailable, UnknownEndpoint
 from gateway.ports import Checkpoint, Registration
 from gateway.stores import tables
-from gateway.stores.rows import json_text, to_row
+from gateway.stores.rows import from_row, json_text, to_row
 
 
-class _Kind(msgspec.Struct):
+class _Gate(msgspec.Struct):
+    name: str
+    figure: float | None = None
+
+
+class _Said(msgspec.Struct):
     kind: str
+    n: int = 0
+    gates: list[_Gate] = []
 
 
 def require_format(connection: Connection) -> None:
@@ -78,12 +85,43 @@ def require_verdict(connection: Connection, endpoint: str, registration: int, ki
         .order_by(table.c.number.desc())
         .limit(1)
     )
-    said = "nothing yet" if text is None else msgspec.json.decode(text, type=_Kind).kind
+    said = "nothing yet" if text is None else msgspec.json.decode(text, type=_Said).kind
     if said != kind:
         raise Refused(
             f"the verdict on registration {registration} is {said}, not {kind}; "
             "wait for it, or force the command with a reason"
         )
+
+
+def last_checkpoints(
+    connection: Connection, endpoint: str, registrations: Iterable[int]
+) -> list[dict[str, Any]]:
+    """The latest checkpoint of each, as the decision log names it: its number, its SHA-256 and
+    what it said. `ln_e` is the logarithm of the E of superiority, null without a figure."""
+    table, said = tables.checkpoints, []
+    for number in sorted(registrations):
+        row = connection.execute(
+            select(table)
+            .where(table.c.endpoint == endpoint, table.c.registration == number)
+            .order_by(table.c.number.desc())
+            .limit(1)
+        ).first()
+        if row is not None:
+            said.append(_named(from_row(Checkpoint, row)))
+    return said
+
+
+def _named(checkpoint: Checkpoint) -> dict[str, Any]:
+    said = msgspec.json.decode(checkpoint.verdict, type=_Said)
+    figures = {gate.name: gate.figure for gate in said.gates}
+    return {
+        "registration": checkpoint.registration,
+        "checkpoint": checkpoint.number,
+        "sha256": document_sha256(checkpoint),
+        "verdict": said.kind,
+        "ln_e": figures.get("superiority"),
+        "n": said.n,
+    }
 
 
 def append(connection: Connection, line: Decision, rollout: Rollout) -> None:

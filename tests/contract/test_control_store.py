@@ -18,7 +18,14 @@ from gateway.core.decisions import verify_decisions
 from gateway.core.registration import Terms
 from gateway.core.rollout import AddVersion, Challenge, Withdraw, step
 from gateway.core.routes import Rollout
-from gateway.errors import Conflict, InvalidSetting, Refused, StoreUnavailable, UnknownEndpoint
+from gateway.errors import (
+    Conflict,
+    CorruptStore,
+    InvalidSetting,
+    Refused,
+    StoreUnavailable,
+    UnknownEndpoint,
+)
 from gateway.ports import Checkpoint, EvaluatorReport, Key, Registration, WorkerReport
 from gateway.stores.sql import SqlStore, open_store
 from tests.rollouts import facts, solo
@@ -460,7 +467,7 @@ def test_a_row_that_cannot_be_read_keeps_no_old_view(store: SqlStore, url: str) 
     other = open_store(url)
     with other._writing() as connection:
         connection.exec_driver_sql("UPDATE epochs SET command = 'x]' WHERE epoch = 2")
-    with pytest.raises(msgspec.DecodeError) as kept:
+    with pytest.raises(CorruptStore) as kept:
         store.decisions("demo")
     with other._writing() as connection:
         connection.exec_driver_sql("UPDATE endpoints SET epoch = 7")

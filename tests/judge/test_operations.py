@@ -16,9 +16,10 @@ from gateway.errors import Conflict, InvalidInput, InvalidName, Refused, Unknown
 from gateway.judge.acknowledgement import forget_gone
 from gateway.judge.changes import Change, Intent
 from gateway.judge.operations import Operations
-from gateway.ports import Checkpoint, EvaluatorReport, WorkerReport
+from gateway.ports import EvaluatorReport, WorkerReport
 from gateway.stores.sql import SqlStore
 from tests.rollouts import Shelf, facts, solo, store_at
+from tests.verdicts import checkpoint_of
 
 WORKER, OTHER = "a" * 12, "b" * 12
 
@@ -66,18 +67,11 @@ class Desk:
     def say(self, registration: int, kind: str) -> None:
         """Let the judge say something of a registration."""
         number = len(self.store.checkpoints("demo", registration)) + 1
-        verdict = {"kind": kind, "reasons": [f"superiority: {kind}"], "n": 40}
+        opened = self.store.registrations("demo")[registration - 1]
         self.store.report_evaluator(EvaluatorReport(self.now_us, 1, msgspec.Raw(b"{}")))
         self.store.add_checkpoint(
-            Checkpoint(
-                endpoint="demo",
-                registration=registration,
-                number=number,
-                at_us=self.now_us,
-                cut_us=5,
-                covered={WORKER: 10},
-                evidence=msgspec.Raw(b'{"evidence":{"counts":{"rows":40}}}'),
-                verdict=msgspec.Raw(msgspec.json.encode(verdict)),
+            checkpoint_of(
+                opened, kind, number=number, at_us=self.now_us, reasons=[f"superiority: {kind}"]
             )
         )
 
@@ -389,7 +383,7 @@ def test_status_explains_why_to_wait(desk: Desk) -> None:
     desk.say(1, "PROMOTE")
     (challenger,) = desk.operations.status("demo")["challengers"]
     assert challenger["verdict"]["reasons"] == ["superiority: PROMOTE"]
-    assert challenger["counts"] == {"rows": 40}
+    assert challenger["counts"]["rows"] == 40
     assert challenger["level"] == desk.store.registrations("demo")[0].level
 
 

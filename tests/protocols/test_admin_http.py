@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from gateway.judge.operations import Operations
-from gateway.ports import Checkpoint, EvaluatorReport, WorkerReport
+from gateway.ports import EvaluatorReport, WorkerReport
 from gateway.protocols.admin_http import GuardedRoute, admin_routes, build_admin
 from gateway.protocols.admin_routes import AdminRoutes, Limits
 from gateway.protocols.authentication import Authenticator
@@ -20,6 +20,7 @@ from gateway.protocols.labels_http import TAKE_LABELS
 from gateway.stores.sql import SqlStore
 from tests.asgi_client import AsgiClient
 from tests.rollouts import Shelf, facts, solo, store_at
+from tests.verdicts import checkpoint_of
 
 ONE = "/v1/endpoints/demo"
 WORKER = "a" * 12
@@ -187,11 +188,8 @@ def test_the_whole_story_by_http(site: Site) -> None:
     assert site.ask("GET", ONE).json()["split_bp"] == {"1": 9000, "2": 1000}
     early = site.ask("POST", f"{ONE}/promotions", {"version": "2"})
     assert early.status_code == 409 and "nothing yet" in early.json()["error"]
-    verdict = msgspec.Raw(b'{"kind":"PROMOTE"}')
     site.store.report_evaluator(EvaluatorReport(1_000_000, 1, msgspec.Raw(b"{}")))
-    site.store.add_checkpoint(
-        Checkpoint("demo", 1, 1, 1, 1, {}, msgspec.Raw(b'{"counts":{}}'), verdict)
-    )
+    site.store.add_checkpoint(checkpoint_of(site.store.registrations("demo")[0], "PROMOTE"))
     assert site.ask("POST", f"{ONE}/promotions", {"version": "2"}).status_code == 200
     back = site.ask("POST", f"{ONE}/rollbacks", {"reason": "too slow"})
     assert back.status_code == 200 and back.json()["lagging"] == [WORKER]
@@ -209,7 +207,7 @@ def test_the_whole_story_by_http(site: Site) -> None:
     assert {line["actor"] for line in log["decisions"][1:]} == {"key-admin"}
     assert log["decisions"][-1]["reason"] == "too slow"
     evidence = site.ask("GET", f"{ONE}/evidence").json()["registrations"]
-    assert evidence[0]["checkpoint"]["verdict"] == {"kind": "PROMOTE"}
+    assert evidence[0]["checkpoint"]["verdict"]["kind"] == "PROMOTE"
 
 
 def test_a_challenger_is_withdrawn_with_a_reason(site: Site) -> None:
