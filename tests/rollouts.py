@@ -8,7 +8,7 @@ from gateway.core.rollout import AddVersion, Challenge, first_rollout, step
 from gateway.core.routes import EndpointRules, Rollout, VersionFacts
 from gateway.core.tensors import Signature, TensorSpec
 from gateway.errors import Refused, UnknownVersion
-from gateway.stores.sql import SqlStore, open_store
+from gateway.stores.sql import SqlStore, make_store
 
 
 def facts(version: str, *, datatype: str = "FP32", digest: str | None = None) -> VersionFacts:
@@ -47,7 +47,7 @@ def challenged(rollout: Rollout, version: str, *, registration: int = 1) -> Roll
 
 def store_at(folder: Path) -> SqlStore:
     """A store on a file of `folder`."""
-    return open_store(f"sqlite:///{folder / 'control.sqlite'}")
+    return make_store(f"sqlite:///{folder / 'control.sqlite'}")
 
 
 class Shelf:

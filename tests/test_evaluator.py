@@ -28,7 +28,7 @@ from gateway.judge.operations import Operations
 from gateway.ports import Registration
 from gateway.runtimes.repository import ModelRepository
 from gateway.settings import Settings
-from gateway.stores.sql import open_store
+from gateway.stores.sql import make_store
 from tests import models
 from tests.archive.records import prediction, tensor
 from tests.serving_process import PATIENCE_S, eventually
@@ -50,7 +50,7 @@ class Scene:
             state=folder / "state", models=folder / "models", flush_every_s=0.05, admin_key="k" * 40
         )
         prepare(self.settings)
-        self.store = open_store(self.settings.store_url)
+        self.store = make_store(self.settings.store_url)
         self.operations = Operations(
             self.store,
             clock_us=lambda: 1_000_000,

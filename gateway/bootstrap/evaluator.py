@@ -13,6 +13,7 @@ from pathlib import Path
 from gateway.archive.intake import Intake
 from gateway.archive.upkeep import ArchiveUpkeep
 from gateway.archive.writer import ArchiveWriter
+from gateway.bootstrap.control import known_store
 from gateway.bootstrap.identity import new_writer_id, now_us
 from gateway.bootstrap.mapped_repository import MappedRepository
 from gateway.core.routes import Rollout, VersionFacts
@@ -30,7 +31,6 @@ from gateway.settings import Settings
 from gateway.shadow.cursors import Cursor, Cursors
 from gateway.shadow.lane import Lane
 from gateway.shadow.runner import Runner
-from gateway.stores.sql import open_store
 from gateway.telemetry.otel import SpanSink, span_sink
 from gateway.upkeep import Upkeep
 
@@ -70,7 +70,7 @@ class EvaluatorHost:
         state = self._settings.state
         if lock_state(state / "evaluator.lock", stopping=self._stopping) is None:
             return
-        store = open_store(self._settings.store_url)
+        store = known_store(self._settings)
         spans = span_sink()
         evaluator = build_evaluator(self._settings, store, spans=spans, stopping=self._stopping)
         calm_garbage_collection()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from gateway.archive.label_index import prepare_index
 from gateway.bootstrap.addresses import require_free
+from gateway.bootstrap.control import first_store
 from gateway.bootstrap.identity import now_us
 from gateway.bootstrap.mapped_repository import (
     bound,
@@ -25,7 +26,6 @@ from gateway.judge.access_keys import create_key
 from gateway.ports import ControlStore
 from gateway.runtimes.repository import ModelRepository
 from gateway.settings import EndpointFile, Settings
-from gateway.stores.sql import open_store
 
 _ADMIN_KEY_CHARACTERS = 32
 
@@ -43,7 +43,7 @@ def prepare(settings: Settings) -> None:
     for folder in ("journal", "shadow", "archive", "clock", "uploads"):
         (settings.state / folder).mkdir(exist_ok=True, mode=0o700)
     prepare_index(settings.state / "labels.sqlite")
-    store = open_store(settings.store_url)
+    store = first_store(settings)
     _ensure_admin_key(store, settings)
     repository = ModelRepository(settings.models)
     names = repository.endpoints()

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from gateway.archive.label_index import LabelIndex
 from gateway.bootstrap.access import Access
 from gateway.bootstrap.clocks import EventClocks
+from gateway.bootstrap.control import known_store
 from gateway.bootstrap.identity import new_writer_id, now_us
 from gateway.bootstrap.mapped_repository import MappedRepository
 from gateway.core.routes import VersionFacts
@@ -39,12 +40,12 @@ from gateway.protocols.openapi import openapi_document
 from gateway.runtimes.onnx import OnnxModel
 from gateway.runtimes.repository import ModelRepository
 from gateway.serving.dataplane import DataPlane
+from gateway.serving.last_good import LastGood
 from gateway.serving.routes import Routes
 from gateway.serving.runs import Runs
 from gateway.serving.trace import Tracer
 from gateway.serving.watch import Watch
 from gateway.settings import Settings
-from gateway.stores.sql import open_store
 from gateway.telemetry.dead_processes import merge_dead, multiprocess_folder, unmerged
 from gateway.telemetry.prometheus import MetricsSink, show_epoch
 
@@ -66,7 +67,8 @@ class WorkerApp:
     """The ASGI application of one worker: ours in front, the host's own behind it."""
 
     def __init__(self, settings: Settings, host_app: Application) -> None:
-        self._store = open_store(settings.store_url)
+        self._store = known_store(settings)
+        self._last_good = LastGood(settings.state / "last-good")
         self._journal = JournalWriter(settings.state / "journal", writer_id=new_writer_id())
         self._routes = Routes()
         self._clocks = EventClocks(
@@ -159,6 +161,7 @@ class WorkerApp:
             host=socket.gethostname(),
             unrecorded_rows=lambda: self._dataplane.unrecorded_rows,
             show_epoch=show_epoch,
+            last_good=self._last_good,
         )
 
     def _grpc_port(self, settings: Settings, catalogue: Catalogue) -> GrpcPort | None:

@@ -1,9 +1,9 @@
 """Following the control store: load what a new epoch needs, then swap, then say so.
 
 Rules: the data plane never asks the store. When the store is gone, what was served last is
-served on. A version is loaded and warmed before its epoch is served, and a version that does
-not load leaves the worker on its last good epoch, with the reason in its report, and is tried
-again every RETRY_EVERY_S: its file may have been on its way.
+served on, also by a worker that starts then. A version is loaded and warmed before its epoch
+is served, and a version that does not load leaves the worker on its last good epoch, with the
+reason in its report, and is tried again every RETRY_EVERY_S: its file may have been on its way.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from gateway.core.routes import Rollout, VersionFacts
 from gateway.errors import AuditionError, CorruptStore, StoreUnavailable, UnknownEndpoint
 from gateway.ports import ControlStore, WorkerReport
 from gateway.runtimes.onnx import OnnxModel
+from gateway.serving.last_good import LastGood
 from gateway.serving.routes import Routes, Table
 
 POLL_EVERY_S = 0.05
@@ -51,12 +52,14 @@ class Watch:
         host: str,
         unrecorded_rows: Callable[[], int],
         show_epoch: Callable[[str, int], None],
+        last_good: LastGood,
     ) -> None:
         self._store = store
         self._routes = routes
         self._load = load
         self._unrecorded_rows = unrecorded_rows
         self._show_epoch = show_epoch
+        self._last_good = last_good
         self._writer_id, self._pid, self._host = writer_id, pid, host
         self._models: dict[str, OnnxModel] = {}
         self._problems: dict[str, _Problem] = {}
@@ -83,6 +86,9 @@ class Watch:
                 self._report()
         except StoreUnavailable:
             self._token = None  # whatever was missed is read again when the store is back
+            if not self._routes.tables:
+                for rollout in self._last_good.rollouts():
+                    self._adopt(rollout)
 
     def _catch_up(self) -> bool:
         token = self._store.change_token()
@@ -115,6 +121,7 @@ class Watch:
             self._routes.swap(Table(rollout, self._models))
             self._problems.pop(endpoint, None)
             self._show_epoch(endpoint, epoch)
+            self._last_good.keep(rollout)
         except (AuditionError, MemoryError) as error:
             self._set_back(endpoint, epoch, str(error) or "out of memory")
         self._forget_unused()

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
 from typing import Any, TypeVar
+from uuid import uuid4
 
 import msgspec
 from sqlalchemy import Connection, Engine, Select, Table, delete, make_url, select
@@ -27,11 +28,26 @@ from gateway.stores.rows import from_row, rollout_of, to_row
 _S = TypeVar("_S", bound=msgspec.Struct)
 
 
-def open_store(url: str) -> SqlStore:
-    """Open the store, making its tables if there are none.
+def make_store(url: str) -> SqlStore:
+    """Open the store, making it if there is none.
 
     Raises InvalidSetting for a URL that is not spoken here, StoreUnavailable otherwise.
     """
+    store = _store(url, identity=None)
+    store.make()
+    return store
+
+
+def open_store(url: str, *, identity: str) -> SqlStore:
+    """The store with this identity, which may be away now and come back.
+
+    Every method raises StoreUnavailable while it is not there, or another one is in its place.
+    Raises InvalidSetting as `make_store` does.
+    """
+    return _store(url, identity=identity)
+
+
+def _store(url: str, *, identity: str | None) -> SqlStore:
     try:
         parsed = make_url(url)
     except ArgumentError as error:
@@ -40,7 +56,7 @@ def open_store(url: str) -> SqlStore:
         raise InvalidSetting(
             f"store: {parsed.get_backend_name()!r} is not spoken; use sqlite:///FILE"
         )
-    engine = sqlite.open_engine(parsed)
+    engine = sqlite.open_engine(parsed, identity=identity)
     return SqlStore(engine, sqlite.ChangeCounter(engine))
 
 
@@ -50,8 +66,25 @@ class SqlStore:
     def __init__(self, engine: Engine, changes: sqlite.ChangeCounter) -> None:
         self._engine = engine
         self._changes = changes
+
+    def make(self) -> None:
+        """Make the tables that are not there, and give a new store its identity."""
         with self._writing() as connection:
             tables.metadata.create_all(connection)
+            statements.require_format(connection)
+            if statements.identity(connection) is None:
+                statements.insert_row(
+                    connection, tables.store_identity, {"id": uuid4().hex}, taken="identity"
+                )
+
+    def identity(self) -> str:
+        """Which store this is."""
+        with self._reading() as connection:
+            return statements.identity(connection) or ""
+
+    def require_format(self) -> None:
+        """Raise StoreUnavailable unless it is there and this release can read it."""
+        with self._reading() as connection:
             statements.require_format(connection)
 
     def close(self) -> None:

@@ -10,6 +10,7 @@ import sqlite3
 import threading
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 
@@ -18,24 +19,50 @@ from gateway.errors import InvalidSetting, StoreUnavailable
 _BUSY_TIMEOUT_S = 5.0
 
 
-def open_engine(url: URL) -> Engine:
-    """An engine on a file; the folder must exist. Raises InvalidSetting for one in memory."""
+def open_engine(url: URL, *, identity: str | None) -> Engine:
+    """An engine on a file; the folder must exist. Raises InvalidSetting for one in memory.
+
+    With an `identity` the file must be there and hold it; without, it is made.
+    """
     if not url.database or url.database == ":memory:":
         raise InvalidSetting(
             f"store {url}: name a file, as in sqlite:////var/lib/audition/store.db"
         )
     # A connection may be used by any thread, one at a time: the pool sees to that.
-    engine = create_engine(
-        url, connect_args={"timeout": _BUSY_TIMEOUT_S, "check_same_thread": False}
-    )
-    event.listen(engine, "connect", _set_up(Path(url.database)))
+    path, mode = Path(url.database).absolute(), "rwc" if identity is None else "rw"
+    engine = create_engine(url, creator=lambda: _connect(path, mode))
+    event.listen(engine, "connect", _set_up(path, identity))
     event.listen(engine, "begin", _begin)
     return engine
 
 
-def _set_up(path: Path) -> Any:
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    return sqlite3.connect(
+        f"file:{quote(str(path))}?mode={mode}",
+        uri=True,
+        timeout=_BUSY_TIMEOUT_S,
+        check_same_thread=False,
+    )
+
+
+def _require_identity(connection: sqlite3.Connection, identity: str) -> None:
+    try:
+        row = connection.execute("SELECT id FROM store_identity").fetchone()
+    except sqlite3.OperationalError as error:
+        if "no such table" not in str(error):
+            raise
+        row = None
+    if row is None or row[0] != identity:
+        connection.close()
+        found = "an empty one" if row is None else "another one"
+        raise sqlite3.OperationalError(f"the file is no longer the store, but {found}")
+
+
+def _set_up(path: Path, identity: str | None) -> Any:
     def on_connect(connection: sqlite3.Connection, record: Any) -> None:
         connection.isolation_level = None  # we begin transactions ourselves
+        if identity is not None:
+            _require_identity(connection, identity)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")  # a decision outlives a power cut
         connection.execute("PRAGMA foreign_keys = ON")

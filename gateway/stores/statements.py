@@ -43,6 +43,11 @@ def require_format(connection: Connection) -> None:
         )
 
 
+def identity(connection: Connection) -> str | None:
+    """Which store this is; None before it was said."""
+    return connection.scalar(select(tables.store_identity.c.id))
+
+
 def no_such(endpoint: str, epoch: int | None = None) -> str:
     """The message for an endpoint, or an epoch of it, that is not there."""
     return f"no endpoint {endpoint}" + (f" at epoch {epoch}" if epoch is not None else "")

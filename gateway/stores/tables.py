@@ -21,6 +21,9 @@ metadata = MetaData()
 
 store_format = Table("store_format", metadata, Column("format", Integer, primary_key=True))
 
+#: One row: which store this is, so that an empty one in its place is noticed.
+store_identity = Table("store_identity", metadata, Column("id", String(32), primary_key=True))
+
 endpoints = Table(
     "endpoints",
     metadata,

@@ -16,7 +16,7 @@ from gateway.core.routes import Rollout
 from gateway.errors import InvalidModel, InvalidName, InvalidSetting
 from gateway.ports import ControlStore
 from gateway.settings import Settings
-from gateway.stores.sql import open_store
+from gateway.stores.sql import make_store
 from tests import models
 
 
@@ -38,7 +38,7 @@ class Place:
 
     def store(self) -> ControlStore:
         """What was written."""
-        return open_store(self.settings.store_url)
+        return make_store(self.settings.store_url)
 
     def rollout(self, endpoint: str = "demo") -> Rollout:
         """The endpoint now."""

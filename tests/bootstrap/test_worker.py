@@ -21,7 +21,7 @@ from gateway.journal.reader import live_writers, writer_ids
 from gateway.judge.access_keys import create_key
 from gateway.protocols.asgi import send_json
 from gateway.settings import Settings
-from gateway.stores.sql import open_store
+from gateway.stores.sql import make_store
 from tests import models
 from tests.serving_process import PATIENCE_S
 
@@ -45,7 +45,7 @@ class Site:
             state=folder / "state", models=self.root, admin_key="a" * 40, open_inference=False
         )
         prepare(self.settings)
-        self.store = open_store(self.settings.store_url)
+        self.store = make_store(self.settings.store_url)
         self.tokens = {
             role: create_key(self.store, name=role, role=role, at_us=1).token
             for role in ("infer", "label", "view", "operate")

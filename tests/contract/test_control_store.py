@@ -27,7 +27,7 @@ from gateway.errors import (
     UnknownEndpoint,
 )
 from gateway.ports import Checkpoint, EvaluatorReport, Key, Registration, WorkerReport
-from gateway.stores.sql import SqlStore, open_store
+from gateway.stores.sql import SqlStore, make_store
 from tests.rollouts import facts, solo
 from tests.serving_process import PATIENCE_S
 
@@ -45,7 +45,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @pytest.fixture
 def store(url: str) -> Iterator[SqlStore]:
     """A fresh store with the endpoint `demo` at epoch 1."""
-    opened = open_store(url)
+    opened = make_store(url)
     opened.create(solo(versions=("1",)), actor="setup", reason="first start", at_us=1)
     yield opened
     opened.close()
@@ -108,9 +108,9 @@ def _run_elsewhere(url: str, script: str) -> subprocess.CompletedProcess[str]:
         "import os, signal\n"
         "from gateway.core.rollout import AddVersion, step\n"
         "from gateway.stores import statements\n"
-        "from gateway.stores.sql import open_store\n"
+        "from gateway.stores.sql import make_store\n"
         "from tests.rollouts import facts\n"
-        f"store = open_store({url!r})\n"
+        f"store = make_store({url!r})\n"
         "command = AddVersion(facts('9'))\n"
         "after = step(store.rollout('demo'), command)\n"
         "def commit():\n"
@@ -199,7 +199,7 @@ def test_a_forged_log_is_seen(store: SqlStore, url: str, forgery: str) -> None:
 
 def test_of_two_writers_at_one_epoch_one_wins(store: SqlStore, url: str) -> None:
     """The other is told the epoch that it lost to, and nothing of it is written."""
-    other = open_store(url)
+    other = make_store(url)
     seen = other.rollout("demo")
     _add(store, "2")
     with pytest.raises(Conflict) as lost:
@@ -215,7 +215,7 @@ def test_epochs_rise_by_one_however_many_write(store: SqlStore, url: str) -> Non
     barrier = threading.Barrier(8)
 
     def write(name: str) -> None:
-        mine = open_store(url)
+        mine = make_store(url)
         barrier.wait()
         for number in range(5):
             try:
@@ -373,7 +373,7 @@ def test_what_was_committed_is_there_after_reopening(store: SqlStore, url: str) 
     """Opening again neither changes nor loses anything."""
     challenged = _challenge(store)
     store.add_checkpoint(_checkpoint(1, "WAIT"))
-    again = open_store(url)
+    again = make_store(url)
     assert again.rollout("demo") == challenged
     assert again.registrations("demo") == store.registrations("demo")
     assert again.checkpoints("demo", 1) == store.checkpoints("demo", 1)
@@ -389,7 +389,7 @@ def test_many_can_open_a_new_store_at_once(tmp_path: Path) -> None:
     def start() -> None:
         barrier.wait()
         try:
-            open_store(url).close()
+            make_store(url).close()
         except BaseException as error:
             failures.append(error)
 
@@ -408,21 +408,21 @@ def test_a_store_of_another_format_is_left_alone(store: SqlStore, url: str) -> N
         connection.execute(text("UPDATE store_format SET format = 99"))
     engine.dispose()
     with pytest.raises(StoreUnavailable, match="format 99"):
-        open_store(url)
+        make_store(url)
 
 
 @pytest.mark.parametrize("url", ["nonsense", "oracle://db", "sqlite://", "sqlite:///:memory:"])
 def test_a_url_that_is_no_store_is_refused(url: str) -> None:
     """The message says what a store's URL looks like."""
     with pytest.raises(InvalidSetting, match="sqlite:///"):
-        open_store(url)
+        make_store(url)
 
 
 def test_a_store_that_went_away_is_unavailable(tmp_path: Path) -> None:
     """Nothing is written into a file that was moved away, and it works when it is back."""
     folder = tmp_path / "state"
     folder.mkdir()
-    store = open_store(URLS["sqlite"](folder))
+    store = make_store(URLS["sqlite"](folder))
     store.create(solo(versions=("1",)), actor="setup", reason="", at_us=1)
     folder.rename(tmp_path / "away")
     with pytest.raises(StoreUnavailable):
@@ -430,7 +430,7 @@ def test_a_store_that_went_away_is_unavailable(tmp_path: Path) -> None:
     with pytest.raises(StoreUnavailable):
         store.change_token()
     with pytest.raises(StoreUnavailable):
-        open_store(URLS["sqlite"](folder))
+        make_store(URLS["sqlite"](folder))
     (tmp_path / "away").rename(folder)
     assert _add(store, "2").epoch == 2
     store.close()
@@ -440,7 +440,7 @@ def test_a_file_that_is_no_database_is_unavailable(tmp_path: Path) -> None:
     """Its message keeps statements and parameters to itself."""
     (tmp_path / "control.sqlite").write_bytes(b"no database " * 1000)
     with pytest.raises(StoreUnavailable, match="not a database") as failed:
-        open_store(URLS["sqlite"](tmp_path))
+        make_store(URLS["sqlite"](tmp_path))
     assert "SELECT" not in str(failed.value)
 
 
@@ -450,7 +450,7 @@ def test_a_locked_store_is_unavailable_for_writers_and_readable(
     """A writer that never ends costs the others an error, not a hang."""
     engine = create_engine(url, isolation_level="AUTOCOMMIT")
     monkeypatch.setattr("gateway.stores.sqlite._BUSY_TIMEOUT_S", 0.05)
-    impatient = open_store(url)
+    impatient = make_store(url)
     with engine.connect() as connection:
         connection.execute(text("BEGIN IMMEDIATE"))
         with pytest.raises(StoreUnavailable, match="locked"):
@@ -464,7 +464,7 @@ def test_a_locked_store_is_unavailable_for_writers_and_readable(
 def test_a_row_that_cannot_be_read_keeps_no_old_view(store: SqlStore, url: str) -> None:
     """The error of one reader must not hold its connection at the state of that moment."""
     _add(store, "2")
-    other = open_store(url)
+    other = make_store(url)
     with other._writing() as connection:
         connection.exec_driver_sql("UPDATE epochs SET command = 'x]' WHERE epoch = 2")
     with pytest.raises(CorruptStore) as kept:

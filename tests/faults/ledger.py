@@ -17,7 +17,7 @@ from gateway.core.records import PredictionRecord, ShadowRecord
 from gateway.journal.inspect import stats
 from gateway.journal.reader import Damage, JournalTail, end_offset, live_writers, writer_ids
 from gateway.ports import Registration
-from gateway.stores.sql import open_store
+from gateway.stores.sql import make_store
 from tests.serving_process import ServingProcess
 
 
@@ -26,7 +26,7 @@ class Ledger:
 
     def __init__(self, server: ServingProcess) -> None:
         self.state = server.state
-        self.store = open_store(f"sqlite:///{server.state / 'control.sqlite'}")
+        self.store = make_store(f"sqlite:///{server.state / 'control.sqlite'}")
 
     def predictions(self) -> list[PredictionRecord]:
         """Every prediction of every worker that ever lived."""

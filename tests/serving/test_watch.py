@@ -25,6 +25,7 @@ from gateway.errors import InvalidModel
 from gateway.ports import WorkerReport
 from gateway.runtimes.onnx import OnnxModel
 from gateway.serving import watch as watching
+from gateway.serving.last_good import LastGood
 from gateway.serving.routes import Routes
 from gateway.serving.watch import Watch
 from gateway.stores.sql import SqlStore
@@ -46,15 +47,20 @@ class Site:
         self.loads: Counter[str] = Counter()
         self.epochs: dict[str, int] = {}
         self.failure: Exception | None = None
-        self.watch = Watch(
+        self.watch = self.make_watch(self.routes)
+
+    def make_watch(self, routes: Routes) -> Watch:
+        """That of a worker that starts now."""
+        return Watch(
             store=self.store,
-            routes=self.routes,
+            routes=routes,
             load=self._load,
             writer_id=WRITER,
             pid=7,
             host="here",
             unrecorded_rows=lambda: 3,
             show_epoch=self.epochs.__setitem__,
+            last_good=LastGood(self.folder / "last-good"),
         )
 
     def _load(self, facts: VersionFacts) -> OnnxModel:
@@ -223,6 +229,30 @@ def test_a_store_that_is_gone_changes_nothing_that_is_served(site: Site) -> None
     after = site.challenge("demo", "2", models.constant())
     site.watch.step()
     assert site.served("demo") == (after.epoch, ["1", "2"])
+
+
+def test_a_worker_that_starts_without_the_store_serves_what_was_served_last(site: Site) -> None:
+    """And follows again when it is back."""
+    site.watch.step()
+    after = site.challenge("demo", "2", models.constant())
+    site.watch.step()
+    site.store.close()
+    away = site.folder / "away"
+    away.mkdir()
+    sqlite3.connect(site.folder / "control.sqlite").execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    for file in site.folder.glob("control.sqlite*"):
+        file.rename(away / file.name)
+    (site.folder / "control.sqlite").mkdir()
+    site.routes = Routes()
+    site.watch = site.make_watch(site.routes)
+    site.watch.step()
+    assert site.served("demo") == (after.epoch, ["1", "2"])
+    (site.folder / "control.sqlite").rmdir()
+    for file in away.iterdir():
+        file.rename(site.folder / file.name)
+    site.commit("demo", Withdraw("2"))
+    site.watch.step()
+    assert site.served("demo") == (after.epoch + 1, ["1"])
 
 
 def test_an_unexpected_error_does_not_end_the_watch(
