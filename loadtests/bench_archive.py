@@ -32,7 +32,7 @@ from gateway.judge.archive_judge import ArchiveJudge
 from gateway.judge.evaluation import evaluate
 from gateway.judge.status import endpoint_evidence, endpoint_status
 from gateway.ports import Checkpoint, EvaluatorReport, Registration
-from gateway.stores.sql import open_store
+from gateway.stores.sql import make_store
 from loadtests.bench_archive_data import (
     BEGAN_US,
     ENDPOINT,
@@ -82,7 +82,7 @@ def _sizes(folder: Path, built: manifests.Manifest, rows: int) -> list[dict[str,
 def _looks(folder: Path, rows: int) -> list[dict[str, object]]:
     """A state folder whose Evaluator has just started, then a few ordinary looks."""
     opened = registration()
-    store = open_store(f"sqlite:///{folder / 'control.sqlite'}")
+    store = make_store(f"sqlite:///{folder / 'control.sqlite'}")
     now = _served(store, opened)
     judge = ArchiveJudge(folder / "archive", store)
     began, longest_s = time.perf_counter(), 0.0

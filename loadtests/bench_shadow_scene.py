@@ -34,7 +34,7 @@ from gateway.runtimes.repository import ModelRepository
 from gateway.settings import Settings
 from gateway.shadow.lane import Lane
 from gateway.shadow.runner import Runner
-from gateway.stores.sql import open_store
+from gateway.stores.sql import make_store
 from loadtests.servers.tree_model import train
 
 ENDPOINT, INPUT = "shadowed", "x"
@@ -93,7 +93,7 @@ class Scene:
             state=folder / "state", models=folder / "models", admin_key="k" * 40
         )
         prepare(self.settings)
-        self.store = open_store(self.settings.store_url)
+        self.store = make_store(self.settings.store_url)
         self._challenge(challengers)
         self.rollout: Rollout = self.store.rollout(ENDPOINT)
         self.registrations: list[Registration] = self.store.registrations(ENDPOINT)

@@ -47,7 +47,11 @@ class Scene:
             "time_limit_ms: 1\n"
         )
         self.settings = Settings(
-            state=folder / "state", models=folder / "models", flush_every_s=0.05, admin_key="k" * 40
+            state=folder / "state",
+            models=folder / "models",
+            flush_every_s=0.05,
+            admin_key="k" * 40,
+            grpc_port=0,
         )
         prepare(self.settings)
         self.store = make_store(self.settings.store_url)

@@ -26,7 +26,9 @@ class Place:
     def __init__(self, folder: Path) -> None:
         self.state = folder / "state"
         self.models = folder / "models"
-        self.settings = Settings(state=self.state, models=self.models, admin_key="k" * 40)
+        self.settings = Settings(
+            state=self.state, models=self.models, admin_key="k" * 40, grpc_port=0
+        )
 
     def put(self, endpoint: str, version: str, content: bytes) -> None:
         """A model file."""

@@ -42,7 +42,11 @@ class Site:
         self.root = folder / "models"
         self.root.mkdir()
         self.settings = Settings(
-            state=folder / "state", models=self.root, admin_key="a" * 40, open_inference=False
+            state=folder / "state",
+            models=self.root,
+            admin_key="a" * 40,
+            open_inference=False,
+            grpc_port=0,
         )
         prepare(self.settings)
         self.store = make_store(self.settings.store_url)

@@ -75,5 +75,6 @@ def restarted(server: ServingProcess, folder: Path) -> ServingProcess:
         "AUDITION_STATE": str(server.state),
         "AUDITION_MODELS": str(folder / "models"),
         "AUDITION_ADMIN_KEY": server.admin_key,
+        "AUDITION_GRPC_PORT": "0",
     }
     return ServingProcess(folder / "gateway", command, port=port, env=env)
