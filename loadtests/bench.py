@@ -3,8 +3,8 @@
 `python -m loadtests.bench [--quick] [--strict] [--json FILE]`
 
 Four servers answer the same row with the same model: bare uvicorn, plain BentoML, the gateway
-without and with a challenger in shadow at 100%. A missed bar is shown; only `--strict` makes it
-the exit status. docs/performance.md says what each figure means.
+without a challenger (over REST and over gRPC) and with one in shadow at 100%. A missed bar is
+shown; only `--strict` makes it the exit status. docs/performance.md says what each figure means.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import Any
 
 from rich.console import Console
 
+from gateway.protocols.open_inference_pb2 import ModelInferRequest
 from loadtests import (
     bench_archive,
     bench_codec,
@@ -34,8 +35,8 @@ from loadtests import (
 from loadtests.bench_figures import Figure, given_figure, serving_figures, show
 from loadtests.bench_flights import flights_figures
 from loadtests.bench_flips import flips_figures
-from loadtests.bench_gateway import Operator, gateway_target
-from loadtests.bench_processes import Target, python, running
+from loadtests.bench_gateway import Operator, gateway_target, over_grpc
+from loadtests.bench_processes import Target, free_port, python, running
 from loadtests.bench_rounds import Contestant, Turn, take_turns
 from loadtests.servers.tree_model import INPUT, OUTPUT, ROW, WIDTH, train
 
@@ -90,6 +91,10 @@ def _serve(folder: Path, *, turns: int, seconds: float) -> list[Turn]:
             for target in _targets(folder)
         }
         operators = {name: Operator(servers[name], _ENDPOINT) for name in ("off", "on")}
+        port = int(servers["off"].target.environment["AUDITION_GRPC_PORT"])
+        message = _message(folder / "message.pb")
+        servers["grpc"] = over_grpc(servers["off"], port=port, message=message)
+        operators["grpc"] = operators["off"]
         operators["on"].challenge("2")
         contestants = {
             name: Contestant(
@@ -143,6 +148,7 @@ def _targets(folder: Path) -> tuple[Target, ...]:
                 models=models,
                 state=folder / f"state-{name}",
                 bodies=protocol,
+                grpc_port=free_port() if name == "off" else 0,
             )
             for name in ("off", "on")
         ),
@@ -151,6 +157,15 @@ def _targets(folder: Path) -> tuple[Target, ...]:
 
 def _body(path: Path, content: dict[str, Any]) -> Path:
     path.write_text(json.dumps(content))
+    return path
+
+
+def _message(path: Path) -> Path:
+    tensor = ModelInferRequest.InferInputTensor(name=INPUT, datatype="FP32", shape=[1, WIDTH])
+    message = ModelInferRequest(
+        model_name=_ENDPOINT, inputs=[tensor], raw_input_contents=[ROW.astype("<f4").tobytes()]
+    )
+    path.write_bytes(message.SerializeToString())
     return path
 
 

@@ -46,7 +46,7 @@ def given_figure(found: Mapping[str, Any]) -> Figure:
 
 
 def serving_figures(turns: Sequence[Turn]) -> list[Figure]:
-    """What the turns of the servers bare, bentoml, off and on amount to."""
+    """What the turns of the servers bare, bentoml, off, grpc (off again) and on amount to."""
     return [
         at_most(
             "worker CPU, shadow on / bare",
@@ -62,6 +62,12 @@ def serving_figures(turns: Sequence[Turn]) -> list[Figure]:
             median_ratio(turns, "bentoml", "on", "worker_us"),
             PLAIN_BAR,
             "x",
+        ),
+        Figure(
+            "worker CPU, gRPC / REST",
+            median_ratio(turns, "grpc", "off", "worker_us"),
+            "x",
+            note=f"{median_of(turns, 'grpc', 'worker_us'):.0f} us a request",
         ),
         _p99(turns),
         at_least(

@@ -6,6 +6,7 @@ Operators' own means only: a model repository, the environment and the admin API
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,21 @@ import httpx
 from loadtests.bench_processes import Running, Target, python
 
 ADMIN_KEY = "aud_admin_" + "b" * 43
+INFER = "/inference.GRPCInferenceService/ModelInfer"
 _LIMIT_S = 60.0
 
 
 def gateway_target(
-    name: str, *, endpoint: str, models: Path, state: Path, bodies: Path, workers: int = 1
+    name: str,
+    *,
+    endpoint: str,
+    models: Path,
+    state: Path,
+    bodies: Path,
+    workers: int = 1,
+    grpc_port: int = 0,
 ) -> Target:
-    """A gateway over a model repository and a state folder of its own."""
+    """A gateway over a model repository and a state folder of its own; without gRPC at 0."""
     return Target(
         name=name,
         command=python(
@@ -36,9 +45,17 @@ def gateway_target(
             "AUDITION_MODELS": str(models),
             "AUDITION_ADMIN_KEY": ADMIN_KEY,
             "AUDITION_OPEN_INFERENCE": "true",
-            "AUDITION_GRPC_PORT": "0",
+            "AUDITION_GRPC_PORT": str(grpc_port),
         },
     )
+
+
+def over_grpc(server: Running, *, port: int, message: Path) -> Running:
+    """The same server, sent one message over its gRPC port."""
+    target = replace(
+        server.target, name="grpc", path=INFER, bodies=message, load="loadtests.bench_grpc_load"
+    )
+    return replace(server, target=target, port=port)
 
 
 class Operator:

@@ -30,6 +30,7 @@ class Target:
 
     `command` has `{port}` in it. `worker` marks the command line of its worker process, empty
     where the process that is started serves itself; `beside` that of what runs beside it.
+    `load` is the module that sends `bodies` to `path`.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Target:
     ready_path: str
     worker: str = ""
     beside: str = ""
+    load: str = "loadtests.bench_load"
     environment: dict[str, str] = field(default_factory=dict)
 
 
@@ -87,7 +89,7 @@ class Running:
 @contextmanager
 def running(target: Target, *, log: Path) -> Iterator[Running]:
     """The server for as long as the block lasts; its output goes to `log`."""
-    port = _free_port()
+    port = free_port()
     with log.open("wb") as output:
         begun = time.monotonic()
         process = subprocess.Popen(
@@ -150,7 +152,8 @@ def _pss_mb(pid: int) -> float:
     return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) * 1024 / 1e6
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens on now."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]

@@ -102,7 +102,7 @@ def drive(server: Running, *, seconds: float, connections: int = CONNECTIONS) ->
     target = server.target
     arguments = (server.port, target.path, target.bodies, seconds, connections)
     done = subprocess.run(
-        python("-m", "loadtests.bench_load", *map(str, arguments)),
+        python("-m", target.load, *map(str, arguments)),
         cwd=ROOT,
         capture_output=True,
         text=True,
