@@ -60,11 +60,11 @@ class Running:
         (found,) = [p for p in tree(self.pid) if self.target.worker in _command_line(p)]
         return found
 
-    def workercpu_us(self) -> float:
+    def worker_cpu_us(self) -> float:
         """CPU that the worker has used so far."""
         return cpu_us(self.worker_pid())
 
-    def besidecpu_us(self) -> float:
+    def beside_cpu_us(self) -> float:
         """CPU that the processes beside the worker have used so far, their children included."""
         if not self.target.beside:
             return 0.0
