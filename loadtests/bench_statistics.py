@@ -30,10 +30,10 @@ def figures() -> list[dict[str, object]]:
 
 
 def _figure(metric: str, calibration_s: float) -> dict[str, object]:
-    observed = _observed(metric)
-    evidence = gather(observed)
-    gather_s = _best_s(lambda: gather(observed))
-    judge_s = _best_s(lambda: _judged(evidence))
+    rows = observed(metric, rows=ROWS)
+    evidence = gather(rows)
+    gather_s = _best_s(lambda: gather(rows))
+    judge_s = _best_s(lambda: judged(evidence))
     return {
         "name": f"a million {metric} observations to a verdict with interval",
         "value": round(gather_s + judge_s, 4),
@@ -48,14 +48,15 @@ def _figure(metric: str, calibration_s: float) -> dict[str, object]:
     }
 
 
-def _observed(metric: str) -> Observations:
+def observed(metric: str, *, rows: int) -> Observations:
+    """Labels of which three in ten are 1, and two versions that are nearly as good."""
     random = np.random.default_rng(1)
-    label = (random.random(ROWS) < 0.3).astype(np.float64)
-    champion = np.clip(0.3 + random.normal(0.0, 0.2, ROWS), 0.0, 1.0)
-    challenger = np.clip(0.3 + 0.02 * (label - 0.3) + random.normal(0.0, 0.2, ROWS), 0.0, 1.0)
+    label = (random.random(rows) < 0.3).astype(np.float64)
+    champion = np.clip(0.3 + random.normal(0.0, 0.2, rows), 0.0, 1.0)
+    challenger = np.clip(0.3 + 0.02 * (label - 0.3) + random.normal(0.0, 0.2, rows), 0.0, 1.0)
     if metric == "zero_one":
         champion, challenger = (np.round(p) for p in (champion, challenger))
-    none = np.zeros(ROWS, dtype=bool)
+    none = np.zeros(rows, dtype=bool)
     pairs = Pairs(
         champion_prediction=champion,
         challenger_prediction=challenger,
@@ -66,7 +67,8 @@ def _observed(metric: str) -> Observations:
     return observe(pairs, by_name(metric), missing_labels="worst_case")
 
 
-def _judged(evidence: Evidence) -> Verdict:
+def judged(evidence: Evidence) -> Verdict:
+    """The verdict with its interval, nothing of it kept from another look."""
     return judge(evidence, _TERMS, level=0.03, opened_at_us=0, clock_at_us=10**12)
 
 
