@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -49,6 +51,8 @@ class ServingProcess:
         self.state = folder / "state"
         self.log_file = folder / "gateway.log"
         self.admin_key = env["AUDITION_ADMIN_KEY"]
+        # A killed worker leaves its own behind; and a socket's path, which lies here, is short.
+        self._temporary = tempfile.mkdtemp(prefix="audition-test-")
         with self.log_file.open("ab") as output:
             self.process = subprocess.Popen(
                 command,
@@ -56,7 +60,7 @@ class ServingProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env=environment(env),
+                env=environment({**env, "TMPDIR": self._temporary}),
             )
         self.keys: dict[str, str] = {"admin": self.admin_key}
         self._operator = Client(self.url, key=self.admin_key)
@@ -168,6 +172,7 @@ class ServingProcess:
             self.process.wait()
         for orphan in psutil.wait_procs(family, timeout=5)[1]:
             orphan.kill()
+        shutil.rmtree(self._temporary, ignore_errors=True)
 
 
 def start_server(
