@@ -65,6 +65,7 @@ def packed(home: Path) -> Iterator[ServingProcess]:
         "AUDITION_MODELS": str(home / "models"),
         "AUDITION_ADMIN_KEY": new_admin_key(),
         "AUDITION_WORKERS": "2",
+        "HOME": str(home / "person"),
         # As in an image that `bentoml containerize` made.
         "BENTOML_CONTAINERIZED": "true",
         "AUDITION_GRPC_PORT": "0",
@@ -101,6 +102,14 @@ def test_a_served_bento_answers_like_the_gateway(packed: ServingProcess) -> None
 def test_a_served_bento_keeps_its_state_to_itself(packed: ServingProcess) -> None:
     """As under `audition serve`: no other account of the machine can look in."""
     assert packed.state.stat().st_mode & 0o077 == 0
+
+
+def test_onnxruntime_collects_nothing(packed: ServingProcess) -> None:
+    """Its wheels would keep a database of events for their maker in the home folder."""
+    with packed.http("infer") as http:
+        assert http.post(f"/v2/models/{ENDPOINT}/infer", json=BODY).status_code == 200
+    person = packed.state.parent / "person"
+    assert not [path for path in person.rglob("*") if "onnxruntime" in path.name]
 
 
 def test_a_worker_that_dies_in_a_container_is_replaced(packed: ServingProcess) -> None:
