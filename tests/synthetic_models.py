@@ -10,10 +10,17 @@ import yaml
 from onnx import TensorProto, helper
 
 _ELEMENTS = {
+    "FP16": TensorProto.FLOAT16,
     "FP32": TensorProto.FLOAT,
     "FP64": TensorProto.DOUBLE,
+    "INT8": TensorProto.INT8,
+    "INT16": TensorProto.INT16,
     "INT32": TensorProto.INT32,
     "INT64": TensorProto.INT64,
+    "UINT8": TensorProto.UINT8,
+    "UINT16": TensorProto.UINT16,
+    "UINT32": TensorProto.UINT32,
+    "UINT64": TensorProto.UINT64,
     "BOOL": TensorProto.BOOL,
     "BYTES": TensorProto.STRING,
 }
@@ -41,14 +48,14 @@ def logistic(weights: Mapping[str, float], *, gives: str = "score") -> onnx.Mode
     return _model(nodes, inputs, [_column(gives, "FP32")], **constants)
 
 
-def echo() -> onnx.ModelProto:
-    """Gives each of its inputs `in_<datatype>` back as `out_<datatype>`."""
-    names = [datatype.lower() for datatype in _ELEMENTS]
+def echo(*datatypes: str) -> onnx.ModelProto:
+    """Gives each of its inputs `in_<datatype>` back as `out_<datatype>`; all of them for none."""
+    names = {datatype.lower(): datatype for datatype in datatypes or _ELEMENTS}
     nodes = [helper.make_node("Identity", [f"in_{name}"], [f"out_{name}"]) for name in names]
     return _model(
         nodes,
-        [_column(f"in_{name}", datatype) for name, datatype in zip(names, _ELEMENTS, strict=True)],
-        [_column(f"out_{name}", datatype) for name, datatype in zip(names, _ELEMENTS, strict=True)],
+        [_column(f"in_{name}", datatype) for name, datatype in names.items()],
+        [_column(f"out_{name}", datatype) for name, datatype in names.items()],
     )
 
 

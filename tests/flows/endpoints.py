@@ -7,6 +7,7 @@ from pathlib import Path
 from tests.synthetic_models import constant, echo, logistic, write_endpoint
 
 ECHO, STORY, FLIPS, GROWING, LABELLED = "echo", "story", "flips", "growing", "labelled"
+CLIENTS = "clients"
 
 #: A day is one observation, and a week of days is enough to speak of an average.
 _STORY_SETTINGS = {
@@ -49,4 +50,6 @@ def write_all(models: Path) -> None:
             "shadow": {"sample": "100%"},
         },
     )
+    three = echo("FP32", "INT64", "BYTES")
+    write_endpoint(models, CLIENTS, {"1": three}, {"allow_pinned": True})
     write_endpoint(models, LABELLED, {"1": constant(0.5)})

@@ -15,10 +15,17 @@ from tests.flows.endpoints import ECHO
 from tests.serving_process import ServingProcess
 
 COLUMNS = {
+    "fp16": np.array([[-0.0], [6e-8]], np.float16),
     "fp32": np.array([[1.5], [-0.1]], np.float32),
     "fp64": np.array([[0.1], [1e300]], np.float64),
+    "int8": np.array([[-128], [127]], np.int8),
+    "int16": np.array([[-(2**15)], [2**15 - 1]], np.int16),
     "int32": np.array([[-1], [2**31 - 1]], np.int32),
     "int64": np.array([[-(2**63)], [2**63 - 1]], np.int64),
+    "uint8": np.array([[0], [255]], np.uint8),
+    "uint16": np.array([[1], [2**16 - 1]], np.uint16),
+    "uint32": np.array([[2], [2**32 - 1]], np.uint32),
+    "uint64": np.array([[3], [2**64 - 1]], np.uint64),
     "bool": np.array([[True], [False]]),
     "bytes": np.array([["naïve".encode()], [b""]], object),
 }
@@ -35,7 +42,8 @@ def _inputs(*, binary: bool) -> list[InferInput]:
     inputs = []
     for name, column in COLUMNS.items():
         one = InferInput(f"in_{name}", list(column.shape), np_to_triton_dtype(column.dtype))
-        inputs.append(one.set_data_from_numpy(column, binary_data=binary))
+        # The client itself writes no FP16 as JSON.
+        inputs.append(one.set_data_from_numpy(column, binary_data=binary or name == "fp16"))
     return inputs
 
 
@@ -60,11 +68,13 @@ def test_every_datatype_comes_back_bit_for_bit(
         outputs=_outputs(*COLUMNS, binary=asked_binary),
         request_id="mine",
         request_compression_algorithm=compression,
+        response_compression_algorithm=compression,
     )
     assert answer.get_response()["id"] == "mine"
     for name, column in COLUMNS.items():
         given = answer.as_numpy(f"out_{name}")
         assert given.shape == column.shape
+        assert column.dtype == object or given.tobytes() == column.tobytes()
         texts = [one.decode() if isinstance(one, bytes) else one for one in given.ravel().tolist()]
         sent = [one.decode() if isinstance(one, bytes) else one for one in column.ravel().tolist()]
         assert texts == sent
