@@ -87,6 +87,9 @@ class Settings(BaseSettings):
     evaluator_priority: Literal["idle", "normal"] = Field(
         "idle", description="whether Evaluator and challengers get CPU time that others want"
     )
+    drain: Seconds = Field(
+        0, le=10, description="how long a worker that shall stop answers, unready"
+    )
     flush_every_s: float = Field(1.0, gt=0, description="how often the archive is written")
     retention_journal_age: Seconds = Field(7 * 86_400, description="how long a journal is kept")
     retention_journal_bytes: int = Field(32 << 30, ge=0, description="how much journal is kept")

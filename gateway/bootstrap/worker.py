@@ -18,6 +18,7 @@ from gateway.bootstrap.access import Access
 from gateway.bootstrap.clocks import EventClocks
 from gateway.bootstrap.control import known_store
 from gateway.bootstrap.identity import new_writer_id, now_us
+from gateway.bootstrap.leave import Leave
 from gateway.bootstrap.mapped_repository import MappedRepository
 from gateway.core.routes import VersionFacts
 from gateway.journal.reader import end_offset, live_writers, writer_ids
@@ -95,6 +96,7 @@ class WorkerApp:
         catalogue = Catalogue(routes=self._routes, authorise=access.inference)
         self._grpc = self._grpc_port(settings, catalogue)
         self._host_app = host_app
+        self._leave = Leave(drain_s=settings.drain)
         self._app = Routed(
             inference=InferenceApp(
                 catalogue=catalogue, inference=self.inference, is_ready=self.is_ready
@@ -129,10 +131,15 @@ class WorkerApp:
         return message
 
     def is_ready(self) -> bool:
-        """Routes loaded and journal writable; never the Evaluator's or the store's state."""
-        return bool(self._routes.tables) and self._journal.is_writable()
+        """Every endpoint loaded once, journal writable, and not about to stop.
+
+        Never the Evaluator's or the store's state: a worker serves on without either.
+        """
+        is_staying = not self._leave.has_begun
+        return is_staying and self._watch.is_complete and self._journal.is_writable()
 
     async def _start(self) -> None:
+        self._leave.watch()
         folder = multiprocess_folder()
         if folder is not None:
             merge_dead(folder)

@@ -64,7 +64,13 @@ class Watch:
         self._models: dict[str, OnnxModel] = {}
         self._problems: dict[str, _Problem] = {}
         self._token: int | None = None
+        self._known: frozenset[str] = frozenset()
         self._reported_at = 0.0
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether there are endpoints, and each of them is served at some epoch."""
+        return bool(self._known) and self._known <= self._routes.tables.keys()
 
     async def run(self) -> None:
         """Poll for ever; cancelled at the end of the worker."""
@@ -96,6 +102,7 @@ class Watch:
             return False
         self._token = token
         epochs = self._store.epochs()
+        self._known = frozenset(epochs)
         behind = [name for name, epoch in epochs.items() if not self._is_settled(name, epoch)]
         for endpoint in behind:
             try:

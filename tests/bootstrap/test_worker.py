@@ -56,9 +56,15 @@ class Site:
         }
         self.tokens["admin"] = "a" * 40
 
-    def create(self, endpoint: str, rules: EndpointRules = EndpointRules()) -> None:  # noqa: B008
-        """An endpoint whose champion is `linear`."""
-        facts = models.facts_in(self.root, endpoint, "1", models.linear())
+    def create(
+        self,
+        endpoint: str,
+        rules: EndpointRules = EndpointRules(),  # noqa: B008
+        *,
+        content: bytes | None = None,
+    ) -> None:
+        """An endpoint whose champion is `linear`, or the model given."""
+        facts = models.facts_in(self.root, endpoint, "1", content or models.linear())
         rollout = first_rollout(endpoint, champion=facts, rules=rules, salt="s")
         self.store.create(rollout, actor="test", reason="", at_us=1)
 
@@ -332,6 +338,51 @@ def test_a_labels_time_is_held_against_the_clocks_and_moves_none(site: Site) -> 
         assert await observe(http, "2024-01-01T00:00:00Z") == 0
 
     site.work(script, open_inference=True)
+
+
+def test_one_endpoint_that_never_loaded_makes_a_worker_unready(site: Site) -> None:
+    """The others are served all the same; it becomes ready when the last one loads."""
+    site.create("demo")
+    site.create("other", content=models.constant())
+    file = site.settings.models / "other" / "1" / "model.onnx"
+    whole = file.read_bytes()
+    file.write_bytes(b"cut")
+
+    async def script(http: httpx.AsyncClient) -> None:
+        for path in ("/readyz", "/v2/health/ready"):
+            assert (await http.get(path)).status_code == 503
+        answer = await http.post(INFER, json=GOOD, headers=site.key("infer"))
+        assert answer.status_code == 200
+        key = site.key("infer")
+        assert (await http.get("/v2/models/demo/versions/1/ready", headers=key)).status_code == 200
+        assert (await http.get("/v2/models/other/ready", headers=key)).status_code == 404
+        file.write_bytes(whole)
+
+        async def ready() -> bool:
+            return (await http.get("/readyz")).status_code == 200
+
+        await _until(ready)
+
+    site.work(script)
+
+
+def test_a_worker_that_shall_stop_is_unready_and_answers(site: Site) -> None:
+    """Traffic goes elsewhere before anything is refused."""
+    site.create("demo")
+
+    async def main() -> None:
+        worker = WorkerApp(site.settings.model_copy(update={"open_inference": True}), _host)
+        life = _Life(worker)
+        await life.begin()
+        worker._leave.has_begun = True
+        async with _client(worker) as http:
+            assert (await http.get("/readyz")).status_code == 503
+            assert (await http.get("/v2/health/ready")).json() == {"ready": False}
+            assert (await http.get("/livez")).status_code == 200
+            assert (await http.post(INFER, json=GOOD)).status_code == 200
+        await life.end()
+
+    asyncio.run(main())
 
 
 def test_a_broken_journal_makes_a_worker_unready(site: Site) -> None:
