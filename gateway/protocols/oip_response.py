@@ -92,15 +92,15 @@ def encode_response(
         else:
             tensor["data"] = _texts(name, array) if datatype == "BYTES" else array.ravel()
         tensors.append(tensor)
-    answer: AnswerDocument = {
+    # In the protocol's order, so it is not whole before its last line.
+    answer: AnswerDocument = {  # type: ignore[typeddict-item]
         "model_name": model_name,
         "model_version": model_version,
-        "id": request_id or "",
-        "parameters": parameters,
-        "outputs": tensors,
     }
-    if request_id is None:
-        del answer["id"]
+    if request_id is not None:
+        answer["id"] = request_id
+    answer["parameters"] = parameters
+    answer["outputs"] = tensors
     head = orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
     if not chunks:
         return head, None
