@@ -14,7 +14,7 @@ from gateway.core.rollout import Challenge, Configure, Shadow, step
 from gateway.core.routes import EndpointRules, Rollout
 from gateway.errors import InvalidInput, ModelFailed, NonFiniteOutput, Refused
 from gateway.settings import parse_endpoint_file
-from gateway.shadow.tasks import task_of
+from gateway.shadow.tasks import plan_of, task_of
 from tests import models
 from tests.archive.scenes import registration, terms
 from tests.serving.scenes import Scene, call
@@ -58,7 +58,9 @@ def _tasks(scene: Scene, record: PredictionRecord) -> list[str]:
     wanted = []
     for one in scene.rollout.challengers.values():
         opened = registration(terms(), number=one.registration, version=one.version)
-        task = task_of(record, writer_id="w", end=1, registration=opened, rollout=scene.rollout)
+        plan = plan_of(opened, scene.rollout)
+        assert plan is not None
+        task = task_of(record, writer_id="w", end=1, plan=plan)
         wanted += [] if task is None else [one.version]
     return wanted
 
