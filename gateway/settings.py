@@ -74,6 +74,9 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(16 << 20, ge=1024, description="largest request body")
     max_model_bytes: int = Field(2 << 30, ge=1024, description="largest model file")
     max_waiting_runs: int = Field(64, ge=1, description="threaded runs that may wait")
+    providers: Literal["cpu", "cuda,cpu", "cuda"] = Field(
+        "cpu", description="what models run on, best first; without cpu there is no fallback"
+    )
     journal_on_full: Literal["refuse", "serve_unrecorded"] = Field(
         "refuse", description="what happens when the journal cannot be written"
     )
@@ -94,6 +97,11 @@ class Settings(BaseSettings):
     retention_journal_age: Seconds = Field(7 * 86_400, description="how long a journal is kept")
     retention_journal_bytes: int = Field(32 << 30, ge=0, description="how much journal is kept")
     retention_archive_age: Seconds | None = Field(None, description="how long the archive is kept")
+
+    @property
+    def provider_names(self) -> tuple[str, ...]:
+        """What models may run on, best first."""
+        return tuple(self.providers.split(","))
 
     @property
     def store_url(self) -> str:

@@ -107,6 +107,7 @@ def build_evaluator(
             root=str(settings.models),
             memory_bytes=settings.shadow_memory_bytes,
             cpu_limit_s=settings.shadow_time_limit_s,
+            providers=settings.provider_names,
         )
 
     def make_lane(registration: Registration, cursor: Cursor) -> Lane:

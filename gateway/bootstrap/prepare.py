@@ -24,6 +24,7 @@ from gateway.core.routes import EndpointRules, Rollout, VersionFacts, shared_inp
 from gateway.errors import Conflict, InvalidModel, InvalidSetting
 from gateway.judge.access_keys import create_key
 from gateway.ports import ControlStore
+from gateway.runtimes.providers import unavailable
 from gateway.runtimes.repository import ModelRepository
 from gateway.settings import EndpointFile, Settings
 
@@ -36,6 +37,7 @@ def prepare(settings: Settings) -> None:
     Run once before any process of the server. Raises what is wrong with a setting, an
     endpoint file or a model, before anything is served.
     """
+    _check_providers(settings.provider_names)
     os.umask(0o077)
     if settings.grpc_port:
         require_free(settings.grpc_host, settings.grpc_port)
@@ -51,6 +53,14 @@ def prepare(settings: Settings) -> None:
     fresh = _inspect_new(store, repository, list(files))
     for endpoint, file in files.items():
         _bring_up(store, repository, endpoint, file, fresh[endpoint])
+
+
+def _check_providers(wanted: Sequence[str]) -> None:
+    missing = unavailable(wanted)
+    if missing and "cpu" not in wanted:
+        raise InvalidSetting(f"AUDITION_PROVIDERS: {missing}, or set cuda,cpu to fall back")
+    if missing:
+        sys.stderr.write(f"AUDITION_PROVIDERS: {missing}. Every model runs on cpu until then.\n")
 
 
 def _ensure_admin_key(store: ControlStore, settings: Settings) -> None:

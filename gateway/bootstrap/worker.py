@@ -48,7 +48,7 @@ from gateway.serving.trace import Tracer
 from gateway.serving.watch import Watch
 from gateway.settings import Settings
 from gateway.telemetry.dead_processes import merge_dead, multiprocess_folder, unmerged
-from gateway.telemetry.prometheus import MetricsSink, show_epoch
+from gateway.telemetry.prometheus import MetricsSink, show_epoch, show_provider
 
 if TYPE_CHECKING:
     from gateway.protocols.grpc_port import GrpcPort
@@ -83,7 +83,7 @@ class WorkerApp:
             serve_unrecorded=settings.journal_on_full == "serve_unrecorded",
         )
         repository = ModelRepository(settings.models)
-        self._watch = self._watching(repository)
+        self._watch = self._watching(settings, repository)
         authenticator = Authenticator(self._store)
         access = Access(authenticator, open_inference=settings.open_inference)
         self.inference = Inference(
@@ -158,11 +158,13 @@ class WorkerApp:
             self._following.cancel()
         self._journal.close()
 
-    def _watching(self, repository: ModelRepository) -> Watch:
+    def _watching(self, settings: Settings, repository: ModelRepository) -> Watch:
         return Watch(
             store=self._store,
             routes=self._routes,
-            load=lambda facts: _load(repository, facts),
+            load=lambda facts: _load(repository, facts, settings.provider_names),
+            preferred_provider=settings.provider_names[0],
+            show_provider=show_provider,
             writer_id=self._journal.writer_id,
             pid=os.getpid(),
             host=socket.gethostname(),
@@ -235,6 +237,8 @@ async def _archived_now(store: ControlStore, journals: Path) -> None:
     await asyncio.to_thread(wait_archived, store, ends, within_s=_EXPORT_WAITS_S)
 
 
-def _load(repository: ModelRepository, facts: VersionFacts) -> OnnxModel:
+def _load(
+    repository: ModelRepository, facts: VersionFacts, providers: tuple[str, ...]
+) -> OnnxModel:
     content, folder = repository.read(facts)
-    return OnnxModel(facts, content, folder=folder)
+    return OnnxModel(facts, content, folder=folder, providers=providers)

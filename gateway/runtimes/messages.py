@@ -17,11 +17,12 @@ LENGTH = struct.Struct("<I")
 
 
 class LoadModel(msgspec.Struct, tag="load", array_like=True):
-    """The first message: which model to hold, and the address space it may take."""
+    """The first message: which model to hold, in how much memory, and on what it runs."""
 
     facts: VersionFacts
     root: str
     memory_bytes: int
+    providers: tuple[str, ...] = ("cpu",)
 
 
 class RunBatch(msgspec.Struct, tag="run", array_like=True):

@@ -7,7 +7,7 @@ onnxruntime, numpy and our pure core and nothing else.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from gateway.core.routes import VersionFacts
 from gateway.core.tensors import DATATYPES, TensorSpec, first_nonfinite
 from gateway.errors import InvalidInput, InvalidModel, ModelFailed, ModelTimedOut, NonFiniteOutput
 from gateway.runtimes.digest import version_digest
+from gateway.runtimes.providers import provider_of, session_providers
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -38,10 +39,18 @@ onnxruntime.set_default_logger_severity(4)
 class OnnxModel:
     """A warmed session of one model version and what a run of it costs."""
 
-    def __init__(self, facts: VersionFacts, content: bytes, *, folder: Path | None = None) -> None:
+    def __init__(
+        self,
+        facts: VersionFacts,
+        content: bytes,
+        *,
+        folder: Path | None = None,
+        providers: Sequence[str] = ("cpu",),
+    ) -> None:
         """Raises InvalidModel when the bytes are not those of `facts` or do not load.
 
-        `folder` is where the model's external data lies, for a model that has some.
+        `folder` is where the model's external data lies, for a model that has some; `providers`
+        names what it may run on, best first.
         """
         try:
             found = version_digest(content, folder=folder, external=facts.external)
@@ -58,7 +67,9 @@ class OnnxModel:
         self.facts = facts
         self._mapping = facts.mapping
         own = facts.own
-        self._session = open_session(content, folder=folder)
+        self._session = open_session(content, folder=folder, providers=providers)
+        #: What it runs on, which need not be the first that was asked for.
+        self.provider = provider_of(self._session, providers)
         self._texts = [s.name for s in own.inputs if s.datatype == "BYTES"]
         self._outputs = [(s.name, s.datatype) for s in own.outputs if _is_answered(facts, s.name)]
         self._names = [name for name, _ in self._outputs]
@@ -162,8 +173,11 @@ def _is_answered(facts: VersionFacts, output: str) -> bool:
     return facts.mapping is None or any(one.source == output for one in facts.mapping.outputs)
 
 
-def open_session(content: bytes, *, folder: Path | None = None) -> onnxruntime.InferenceSession:
+def open_session(
+    content: bytes, *, folder: Path | None = None, providers: Sequence[str] = ("cpu",)
+) -> onnxruntime.InferenceSession:
     """A session on one thread that does not spin. Raises InvalidModel if it does not load."""
+    usable = session_providers(providers)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
@@ -173,7 +187,7 @@ def open_session(content: bytes, *, folder: Path | None = None) -> onnxruntime.I
             "session.model_external_initializers_file_folder_path", str(folder)
         )
     try:
-        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(content, options, providers=usable)
     except Exception as error:  # as in run
         raise InvalidModel(f"onnxruntime cannot load the model: {_first_line(error)}") from error
 

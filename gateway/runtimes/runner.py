@@ -68,7 +68,9 @@ def _load(request: LoadModel) -> tuple[OnnxModel | None, Reply]:
     resource.setrlimit(resource.RLIMIT_AS, (request.memory_bytes, request.memory_bytes))
     try:
         content, folder = ModelRepository(Path(request.root)).read(request.facts)
-        return OnnxModel(request.facts, content, folder=folder), Loaded()
+        return OnnxModel(
+            request.facts, content, folder=folder, providers=request.providers
+        ), Loaded()
     except (AuditionError, MemoryError) as error:
         return None, BatchFailed("failed", str(error) or "out of memory")
 

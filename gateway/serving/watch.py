@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from gateway.core.routes import Rollout, VersionFacts
@@ -52,6 +52,8 @@ class Watch:
         host: str,
         unrecorded_rows: Callable[[], int],
         show_epoch: Callable[[str, int], None],
+        preferred_provider: str,
+        show_provider: Callable[[str, str, str], None],
         last_good: LastGood,
     ) -> None:
         self._store = store
@@ -59,6 +61,8 @@ class Watch:
         self._load = load
         self._unrecorded_rows = unrecorded_rows
         self._show_epoch = show_epoch
+        self._preferred_provider = preferred_provider
+        self._show_provider = show_provider
         self._last_good = last_good
         self._writer_id, self._pid, self._host = writer_id, pid, host
         self._models: dict[str, OnnxModel] = {}
@@ -128,6 +132,8 @@ class Watch:
             self._routes.swap(Table(rollout, self._models))
             self._problems.pop(endpoint, None)
             self._show_epoch(endpoint, epoch)
+            for version, served in self._routes.tables[endpoint].versions.items():
+                self._show_provider(endpoint, version, served.model.provider)
             self._last_good.keep(rollout)
         except (AuditionError, MemoryError) as error:
             self._set_back(endpoint, epoch, str(error) or "out of memory")
@@ -163,7 +169,18 @@ class Watch:
                     name: sorted(served.digest for served in table.versions.values())
                     for name, table in tables.items()
                 },
-                problem="; ".join(problem.reason for problem in self._problems.values()),
+                problem="; ".join(self._complaints()),
                 unrecorded_rows=self._unrecorded_rows(),
             )
         )
+
+    def _complaints(self) -> Iterator[str]:
+        yield from (problem.reason for problem in self._problems.values())
+        for endpoint, table in self._routes.tables.items():
+            for version, served in table.versions.items():
+                provider = served.model.provider
+                if provider != self._preferred_provider:
+                    yield (
+                        f"endpoint {endpoint}: version {version} runs on {provider}, not on "
+                        f"{self._preferred_provider}"
+                    )

@@ -58,10 +58,11 @@ class Runner:
         root: str,
         memory_bytes: int,
         cpu_limit_s: float,
+        providers: tuple[str, ...] = ("cpu",),
     ) -> None:
         self.facts = facts
         self._command = list(command)
-        self._load = LoadModel(facts, root, memory_bytes)
+        self._load = LoadModel(facts, root, memory_bytes, providers)
         self._cpu_limit_s = cpu_limit_s
         self._child: _Child | None = None
         self._refusal: BatchFailed | None = None

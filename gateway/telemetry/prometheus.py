@@ -34,6 +34,12 @@ _RUN_SECONDS = Histogram(
 _EPOCH = Gauge(
     "audition_epoch", "The epoch that is served", ("endpoint",), multiprocess_mode="livemin"
 )
+_PROVIDER = Gauge(
+    "audition_provider",
+    "Workers that have loaded a version onto this provider",
+    ("endpoint", "version", "provider"),
+    multiprocess_mode="livesum",
+)
 
 
 class _Tally:
@@ -93,6 +99,11 @@ class MetricsSink:
 def show_epoch(endpoint: str, epoch: int) -> None:
     """Say which epoch this worker serves."""
     _EPOCH.labels(endpoint).set(epoch)
+
+
+def show_provider(endpoint: str, version: str, provider: str) -> None:
+    """Say what a loaded version runs on in this worker."""
+    _PROVIDER.labels(endpoint, version, provider).set(1)
 
 
 def _add(histogram: Histogram, buckets: list[int], run_us: int) -> None:

@@ -203,3 +203,22 @@ def test_a_folder_that_can_be_no_endpoint_is_refused(place: Place) -> None:
     """By its name; no route could reach it."""
     place.put("My Models", "1", models.linear())
     assert "endpoint 'My Models'" in place.refusal(InvalidName)
+
+
+def test_a_provider_that_is_not_there_is_refused_before_anything_is_made(place: Place) -> None:
+    """Where the list does not name cpu; the message says how to have it or do without it."""
+    place.settings = place.settings.model_copy(update={"providers": "cuda"})
+    refusal = place.refusal()
+    assert refusal.startswith("AUDITION_PROVIDERS: cuda is asked for")
+    assert "set cuda,cpu to fall back" in refusal
+    assert not place.state.exists()
+
+
+def test_a_fallback_to_the_cpu_is_said_aloud(
+    place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On standard error, before anything is served."""
+    place.put("demo", "1", models.linear())
+    place.settings = place.settings.model_copy(update={"providers": "cuda,cpu"})
+    prepare(place.settings)
+    assert "AUDITION_PROVIDERS: cuda is asked for" in capsys.readouterr().err

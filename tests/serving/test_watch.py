@@ -46,6 +46,8 @@ class Site:
         self.routes = Routes()
         self.loads: Counter[str] = Counter()
         self.epochs: dict[str, int] = {}
+        self.preferred_provider = "cpu"
+        self.providers: list[tuple[str, str, str]] = []
         self.failure: Exception | None = None
         self.watch = self.make_watch(self.routes)
 
@@ -60,6 +62,8 @@ class Site:
             host="here",
             unrecorded_rows=lambda: 3,
             show_epoch=self.epochs.__setitem__,
+            preferred_provider=self.preferred_provider,
+            show_provider=lambda *shown: self.providers.append(shown),
             last_good=LastGood(self.folder / "last-good"),
         )
 
@@ -289,3 +293,14 @@ def test_a_load_that_is_refused_keeps_what_it_was_refused_for(site: Site) -> Non
     site.watch.step()
     assert site.routes.tables == {}
     assert site.report().problem == "endpoint demo, epoch 1: no such operator"
+
+
+def test_a_version_that_runs_on_less_than_was_asked_for_is_a_problem(site: Site) -> None:
+    """Said for as long as it is so, with the version; what it runs on is shown in any case."""
+    site.watch.step()
+    assert site.report().problem == ""
+    site.preferred_provider = "cuda"
+    fallen_back = site.make_watch(Routes())
+    fallen_back.step()
+    assert site.report().problem == "endpoint demo: version 1 runs on cpu, not on cuda"
+    assert site.providers == [("demo", "1", "cpu")] * 2

@@ -9,7 +9,15 @@ from pathlib import Path
 import psutil
 import pytest
 
-from gateway.runtimes.messages import LoadModel, RunBatch, framed
+from gateway.runtimes.messages import (
+    LENGTH,
+    BatchFailed,
+    Loaded,
+    LoadModel,
+    RunBatch,
+    decode_reply,
+    framed,
+)
 from tests import models, moody_models
 from tests.serving_process import PATIENCE_S, eventually
 from tests.shadow.work import column
@@ -20,6 +28,22 @@ _COMMAND = [sys.executable, "-m", "gateway.runtimes.runner"]
 def load(root: Path, content: bytes) -> bytes:
     facts = models.facts_in(root, "flights", "2", content)
     return framed(LoadModel(facts, str(root), 2 << 30))
+
+
+def test_a_runner_obeys_the_list_of_providers(tmp_path: Path) -> None:
+    """What is not there is refused with the reason, unless the list ends in cpu."""
+    facts = models.facts_in(tmp_path, "flights", "2", models.linear())
+    replies = []
+    for providers in (("cuda",), ("cuda", "cpu")):
+        request = framed(LoadModel(facts, str(tmp_path), 2 << 30, providers))
+        done = subprocess.run(
+            _COMMAND, input=request, capture_output=True, check=True, timeout=PATIENCE_S
+        )
+        replies.append(decode_reply.decode(done.stdout[LENGTH.size :]))
+    refused, loaded = replies
+    assert isinstance(refused, BatchFailed)
+    assert "CUDAExecutionProvider" in refused.error
+    assert isinstance(loaded, Loaded)
 
 
 @pytest.mark.parametrize("cut", [0, 2, 4, 40])

@@ -12,7 +12,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, Histogram
 
 from gateway.core.records import PredictionRecord
 from gateway.telemetry import prometheus
-from gateway.telemetry.prometheus import MetricsSink, show_epoch
+from gateway.telemetry.prometheus import MetricsSink, show_epoch, show_provider
 from tests.archive.records import prediction
 
 
@@ -117,3 +117,10 @@ def test_the_epoch_that_is_served_is_shown(endpoint: str) -> None:
     show_epoch(endpoint, 3)
     show_epoch(endpoint, 4)
     assert _value("audition_epoch", endpoint=endpoint) == 4
+
+
+def test_what_a_version_runs_on_is_shown(endpoint: str) -> None:
+    """One for each worker that has loaded it there."""
+    show_provider(endpoint, "1", "cpu")
+    show_provider(endpoint, "1", "cpu")
+    assert _value("audition_provider", endpoint=endpoint, version="1", provider="cpu") == 1
