@@ -59,6 +59,23 @@ def echo(*datatypes: str) -> onnx.ModelProto:
     )
 
 
+def tumours() -> onnx.ModelProto:
+    """The README's endpoint in small: `label` and two `probabilities` of 30 `features`."""
+    nodes = [
+        helper.make_node("ReduceMean", ["features"], ["mean"], axes=[1], keepdims=1),
+        helper.make_node("Sigmoid", ["mean"], ["bad"]),
+        helper.make_node("Sub", ["one", "bad"], ["good"]),
+        helper.make_node("Concat", ["good", "bad"], ["probabilities"], axis=1),
+        helper.make_node("ArgMax", ["probabilities"], ["label"], axis=1, keepdims=0),
+    ]
+    features = helper.make_tensor_value_info("features", TensorProto.FLOAT, [None, 30])
+    outputs = [
+        helper.make_tensor_value_info("label", TensorProto.INT64, [None]),
+        helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [None, 2]),
+    ]
+    return _model(nodes, [features], outputs, one=1.0)
+
+
 def write_endpoint(
     models: Path,
     endpoint: str,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.synthetic_models import constant, echo, logistic, write_endpoint
+from tests.synthetic_models import constant, echo, logistic, tumours, write_endpoint
 
 ECHO, STORY, FLIPS, GROWING, LABELLED = "echo", "story", "flips", "growing", "labelled"
-CLIENTS = "clients"
+CLIENTS, TUMOURS = "clients", "tumours"
 
 #: A day is one observation, and a week of days is enough to speak of an average.
 _STORY_SETTINGS = {
@@ -51,5 +51,6 @@ def write_all(models: Path) -> None:
         },
     )
     three = echo("FP32", "INT64", "BYTES")
+    write_endpoint(models, TUMOURS, {"1": tumours()})
     write_endpoint(models, CLIENTS, {"1": three}, {"allow_pinned": True})
     write_endpoint(models, LABELLED, {"1": constant(0.5)})

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import subprocess
+import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import httpx
@@ -20,6 +24,7 @@ from tritonclient.http import InferInput, InferRequestedOutput
 from tritonclient.http.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
+from tests.docs.pages import Block, blocks
 from tests.flows.endpoints import CLIENTS
 from tests.serving_process import PATIENCE_S, ServingProcess, environment
 
@@ -51,10 +56,11 @@ def _told(program: str) -> str:
     return str(path)
 
 
-def _run(*command: str) -> str:
+def _run(*command: str, folder: Path = ROOT, env: Mapping[str, str] = MappingProxyType({})) -> str:
     done = subprocess.run(
         command,
-        env=environment({}),
+        cwd=folder,
+        env=environment(env),
         capture_output=True,
         text=True,
         timeout=PATIENCE_S,
@@ -205,3 +211,37 @@ def test_mlserver_infers_from_a_file(
         outputs = _outputs(answer)
         assert outputs["out_int64"] == [-(2**63), 2**63 - 1]
         assert [str(text) for text in outputs["out_bytes"]] == TEXTS
+
+
+# -- the page -----------------------------------------------------------------------------------
+
+PAGE = ROOT / "docs" / "clients.md"
+
+
+def _block_id(block: Block) -> str:
+    return f"line {block.line}"
+
+
+@pytest.mark.parametrize(
+    "block", [block for block in blocks(PAGE) if "test" in block.words], ids=_block_id
+)
+def test_the_page_of_the_clients_does_what_it_says(
+    gateway: ServingProcess, tmp_path: Path, block: Block
+) -> None:
+    """Each block as it stands, but for the port; in the client's environment if it has one."""
+    python = Path(_told(f"{block.words[1]}/python") if len(block.words) > 1 else sys.executable)
+    if "curl" in block.text and shutil.which("curl") is None:
+        pytest.skip("curl is not installed")
+    row = {"name": "features", "shape": [1, 30], "datatype": "FP32", "data": [0.5] * 30}
+    (tmp_path / "request.json").write_text(json.dumps({"inputs": [row]}))
+    script = tmp_path / "block"
+    script.write_text(block.text.replace("127.0.0.1:3000", gateway.url.removeprefix("http://")))
+    shell = ("bash", "-euo", "pipefail", str(script))
+    command = (str(python), str(script)) if block.language == "python" else shell
+    paths = f"{python.parent}:{os.environ['PATH']}"
+    said = _run(*command, folder=tmp_path, env={"PATH": paths})
+    answers = tmp_path / "answers.jsonl"
+    if answers.exists():
+        said = answers.read_text()
+        assert said.count("probabilities") == 3
+    assert said.strip()
