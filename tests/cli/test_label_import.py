@@ -12,11 +12,8 @@ import pytest
 from gateway.cli.label_files import Row
 from gateway.cli.label_import import batches
 from gateway.journal.reader import JournalTail
-from tests import test_cli
 from tests.cli.label_writers import WRITERS, label, write_ndjson
-from tests.test_cli import WORKER, Gateway, Run
-
-gateway, audition, here = test_cli.gateway, test_cli.audition, test_cli.here
+from tests.cli.server import WORKER, Gateway, Run
 
 
 def journalled(gateway: Gateway) -> list[Any]:

@@ -12,7 +12,7 @@ import pytest
 
 from gateway.errors import CorruptStore, Refused
 from gateway.judge.audit import closings, registration_faults
-from tests.judge.test_operations import Desk
+from tests.judge.desk import Desk
 from tests.rollouts import facts, solo, store_at
 from tests.verdicts import checkpoint_of
 

@@ -11,7 +11,7 @@ import pytest
 
 from gateway.core.rollout import Configure, step
 from gateway.judge.controller import ACTOR, act
-from tests.judge.test_operations import WORKER, Desk
+from tests.judge.desk import WORKER, Desk
 from tests.rollouts import solo, store_at
 
 

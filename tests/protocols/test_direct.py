@@ -19,7 +19,7 @@ from gateway.protocols import direct
 from gateway.protocols.direct import DIRECT_BYTES, DirectProtocol
 from gateway.protocols.oip_inference import Inference, Target
 from tests import models
-from tests.protocols.test_oip_http import GOOD, INFER, Door
+from tests.protocols.door import GOOD, INFER, Door
 from tests.serving_process import PATIENCE_S, eventually
 
 CONTENT = json.dumps(GOOD).encode()

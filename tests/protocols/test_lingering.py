@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from gateway.protocols import lingering
+from tests.protocols.door import INFER, LIMIT_BYTES
 from tests.protocols.test_direct import Site, request
-from tests.protocols.test_oip_http import INFER, LIMIT_BYTES
 
 #: More than the buffers of both ends hold, so that it cannot be sent unless it is read.
 MUCH = 24 << 20
