@@ -21,12 +21,11 @@ from rich.console import Console
 from loadtests.bench_gateway import Operator
 from loadtests.bench_processes import Running, Target, running
 from loadtests.bench_rounds import CONNECTIONS
+from loadtests.peers.models import MODELS, prepared
 from loadtests.peers.report import plot, table
 from loadtests.peers.rounds import Standing, standing, take_turns
 from loadtests.peers.targets import ENDPOINT, Peer, Setting, gateways, peers
-from loadtests.servers.tree_model import INPUT, OUTPUT, ROW, WIDTH, train
 
-_ENDPOINT_FILE = f'champion: "1"\nprediction:\n  output: {OUTPUT}\n'
 _SHADOWED = "Audition with a shadow"
 
 
@@ -36,11 +35,13 @@ def main() -> None:
     console = Console(width=None if Console().is_terminal else 120)
     with tempfile.TemporaryDirectory(prefix="audition-peers-") as name:
         with console.status("preparing the peers' environments …"):
-            setting = _setting(Path(name))
+            setting = prepared(MODELS[options.model], Path(name))
             others = peers(setting)
         standings = _compare(setting, others, options, console)
     console.print(table(standings))
-    title = f"40 boosted trees, one row a request, {CONNECTIONS} connections, one worker"
+    title = (
+        f"{MODELS[options.model].title}, one row a request, {CONNECTIONS} connections, one worker"
+    )
     console.print(f"{title}; {os.cpu_count()} cores, Python {platform.python_version()}")
     if options.plot is not None:
         plot(standings, title, options.plot)
@@ -55,22 +56,17 @@ def _options() -> argparse.Namespace:
         description="Compare the gateway with other model servers on this machine.",
         epilog="example: python -m loadtests.peers --turns 5 --plot peers.png",
     )
+    parser.add_argument(
+        "--model",
+        choices=MODELS,
+        default="trees",
+        help="trees: small, where the server is the cost; heavy: where joining requests pays",
+    )
     parser.add_argument("--turns", type=int, default=5, help="rounds of each server (5)")
     parser.add_argument("--seconds", type=float, default=2.0, help="length of a round (2)")
     parser.add_argument("--plot", type=Path, metavar="PNG", help="also draw the comparison")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write every figure")
     return parser.parse_args()
-
-
-def _setting(folder: Path) -> Setting:
-    endpoint = folder / "models" / ENDPOINT
-    for seed in (1, 2):
-        train(endpoint / str(seed) / "model.onnx", seed=seed)
-    (endpoint / "endpoint.yaml").write_text(_ENDPOINT_FILE)
-    tensor = {"name": INPUT, "shape": [1, WIDTH], "datatype": "FP32", "data": ROW.tolist()}
-    body = folder / "body.json"
-    body.write_text(json.dumps({"inputs": [tensor]}))
-    return Setting(endpoint / "1" / "model.onnx", body, max_batch=1, folder=folder)
 
 
 def _compare(
