@@ -53,8 +53,17 @@ def served(tmp_path_factory: pytest.TempPathFactory, port: int) -> Iterator[Serv
         folder / "models",
         env={"AUDITION_GRPC_PORT": str(port), "AUDITION_MAX_WAITING_RUNS": "1"},
     )
+    # Ready is said by one worker; the other may take its time on a busy machine.
+    eventually(lambda: sum(_listens(one, port) for one in _workers(server)) == 2)
     yield server
     server.stop()
+
+
+def _listens(worker: psutil.Process, port: int) -> bool:
+    return any(
+        one.status == psutil.CONN_LISTEN and one.laddr.port == port
+        for one in worker.net_connections()
+    )
 
 
 def _documented() -> onnx.ModelProto:
