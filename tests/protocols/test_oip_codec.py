@@ -22,7 +22,8 @@ from gateway.protocols.oip_codec import (
     requested_outputs,
 )
 
-SHAPES = hnp.array_shapes(min_dims=1, max_dims=4, min_side=1, max_side=3)
+#: Scalars and tensors without elements are tensors too.
+SHAPES = hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=3)
 ALPHABET = 'a1é€😀\0\n"\\/\u2028'
 TEXT = st.text(ALPHABET, max_size=6)
 
@@ -72,7 +73,7 @@ def test_nested_and_flat_json_are_the_same_tensor(sent: tuple[str, Array]) -> No
     datatype, array = sent
     texts = array if datatype != "BYTES" else np.vectorize(bytes.decode, otypes=["O"])(array)
     spec = TensorSpec("x", datatype, array.shape)
-    for data in (texts.tolist(), texts.ravel().tolist()):
+    for data in ([texts.tolist()] if array.ndim else []) + [texts.ravel().tolist()]:
         one = {"name": "x", "shape": array.shape, "datatype": datatype, "data": data}
         body = json.dumps({"inputs": [one]}).encode()
         assert_same(decode_inputs(decode_request(body, None), {"x": spec}, ["x"])["x"], array)
@@ -101,6 +102,95 @@ def test_answers_are_read_by_the_public_client_bit_for_bit(
         if datatype == "BYTES" and not as_binary:
             read = np.vectorize(str.encode, otypes=["O"])(read)
         assert_same(read, array)
+
+
+@st.composite
+def any_bits(draw: st.DrawFn) -> tuple[str, Array]:
+    """Floating-point tensors of any bits: NaN with a payload, -0.0, subnormal numbers."""
+    name = draw(st.sampled_from(["FP16", "FP32", "FP64"]))
+    dtype = DATATYPES[name].dtype
+    shape = draw(SHAPES)
+    size = int(np.prod(shape)) * dtype.itemsize
+    odd = st.sampled_from([0x00, 0x01, 0x7F, 0x7C, 0x80, 0xF0, 0xF8, 0xFF]) | st.integers(0, 255)
+    raw = bytes(draw(st.lists(odd, min_size=size, max_size=size)))
+    return name, np.frombuffer(raw, dtype).reshape(shape)
+
+
+@settings(deadline=None)
+@given(any_bits())
+def test_odd_bits_arrive_as_they_were_sent(sent: tuple[str, Array]) -> None:
+    """Both ways as binary, where the input may be missing; infinities are refused, not changed."""
+    datatype, array = sent
+    one = InferInput("x", list(array.shape), datatype).set_data_from_numpy(array)
+    body, json_length = InferenceServerClient.generate_request_body([one])
+    spec = TensorSpec("x", datatype, array.shape, allow_missing=True)
+    if np.isinf(array).any():
+        with pytest.raises(InvalidInput, match="is an infinity"):
+            decode_inputs(decode_request(body, json_length), {"x": spec}, ["x"])
+    else:
+        read = decode_inputs(decode_request(body, json_length), {"x": spec}, ["x"])["x"]
+        assert (read.dtype, read.shape, read.tobytes()) == (
+            array.dtype,
+            array.shape,
+            array.tobytes(),
+        )
+    written, length = encode_response(
+        model_name="m",
+        model_version="1",
+        request_id=None,
+        parameters={},
+        outputs=[("y", datatype, array)],
+        binary={"y"},
+    )
+    given_back = InferResult.from_response_body(written, header_length=length).as_numpy("y")
+    assert (given_back.shape, given_back.tobytes()) == (array.shape, array.tobytes())
+
+
+@settings(deadline=None)
+@given(any_bits())
+def test_finite_numbers_survive_json_bit_for_bit(sent: tuple[str, Array]) -> None:
+    """Subnormal numbers and -0.0 as text, both ways; a client that writes JSON loses nothing."""
+    datatype, array = sent
+    array = np.where(np.isfinite(array), array, np.array(-0.0, array.dtype))
+    spec = TensorSpec("x", datatype, array.shape)
+    one = {"name": "x", "shape": array.shape, "datatype": datatype, "data": array.ravel().tolist()}
+    body = json.dumps({"inputs": [one]}).encode()
+    assert_same(decode_inputs(decode_request(body, None), {"x": spec}, ["x"])["x"], array)
+    written, _ = encode_response(
+        model_name="m",
+        model_version="1",
+        request_id=None,
+        parameters={},
+        outputs=[("y", datatype, array)],
+    )
+    assert_same(InferResult.from_response_body(written).as_numpy("y"), array)
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("pqr"), st.none() | st.booleans()), unique_by=lambda o: o[0]
+    ),
+    st.none() | st.booleans(),
+)
+def test_each_output_comes_in_the_form_that_was_asked(
+    wanted: list[tuple[str, bool | None]],
+    throughout: bool | None,  # noqa: FBT001 - drawn
+) -> None:
+    """What an output says of itself counts; what it does not say, the request says for all."""
+    signature = Signature((), tuple(TensorSpec(name, "FP32", (-1,)) for name in "pqr"))
+    outputs = [
+        {"name": name} | ({} if binary is None else {"parameters": {"binary_data": binary}})
+        for name, binary in wanted
+    ]
+    document: dict[str, Any] = {"inputs": [], "outputs": outputs}
+    if throughout is not None:
+        document["parameters"] = {"binary_data_output": throughout}
+    request = decode_request(json.dumps(document).encode(), None)
+    choice = requested_outputs(request, signature)
+    named = wanted or [(name, None) for name in "pqr"]
+    assert choice.names == tuple(name for name, _ in named)
+    expected = {name for name, binary in named if (throughout if binary is None else binary)}
+    assert choice.binary == expected
 
 
 @pytest.mark.parametrize("as_binary", [True, False])
