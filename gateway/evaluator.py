@@ -27,6 +27,8 @@ from gateway.judge.archive_judge import ArchiveJudge
 from gateway.ports import Checkpoint, ControlStore, EvaluatorReport, Registration
 from gateway.shadow.cursors import Cursor, Cursors
 from gateway.shadow.lane import Lane
+from gateway.shadow.meter import TaxMeter
+from gateway.telemetry.prometheus import show_tax
 from gateway.upkeep import Upkeep
 
 _Key = tuple[str, int]
@@ -64,6 +66,7 @@ class Evaluator:
         intake: Intake,
         cursors: Cursors,
         make_lane: Callable[[Registration, Cursor], Lane],
+        meter: TaxMeter,
         judge: ArchiveJudge,
         act: Callable[[Rollout, Registration, Checkpoint], str],
         clock_us: Callable[[Rollout], int],
@@ -76,6 +79,7 @@ class Evaluator:
         self._intake = intake
         self._cursors = cursors
         self._make_lane = make_lane
+        self._meter = meter
         self._judge = judge
         self._act = act
         self._clock_us = clock_us
@@ -242,6 +246,9 @@ class Evaluator:
 
     def _report(self) -> None:
         at_us = time.time_ns() // 1000
+        if self._meter.step(at_us):
+            for name in self._rollouts:
+                show_tax(name, self._meter.taxes.get(name), duty=self._meter.duty)
         problems = (
             *self._problems.values(), *self._intake.problems.values(), self._upkeep.problem
         )  # fmt: skip
@@ -276,6 +283,7 @@ class Evaluator:
             "caught_up": self._intake.has_archived(ends)
             and all(one["caught_up"] for one in challengers.values()),
             "challengers": challengers,
+            "shadow_tax": self._meter.report_of(endpoint),
             "labels": msgspec.to_builtins(self._judge.accounts.labels.get(endpoint)),
         }
 

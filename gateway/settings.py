@@ -93,6 +93,12 @@ class Settings(BaseSettings):
     drain: Seconds = Field(
         0, le=10, description="how long a worker that shall stop answers, unready"
     )
+    shadow_tax_meter: bool = Field(
+        default=True, description="pause the shadow now and then to see what it costs clients"
+    )
+    shadow_tax_budget_ms: float | None = Field(
+        None, ge=0, description="p99 that the shadow may add before it throttles itself"
+    )
     flush_every_s: float = Field(1.0, gt=0, description="how often the archive is written")
     retention_journal_age: Seconds = Field(7 * 86_400, description="how long a journal is kept")
     retention_journal_bytes: int = Field(32 << 30, ge=0, description="how much journal is kept")

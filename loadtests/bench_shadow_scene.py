@@ -32,6 +32,7 @@ from gateway.judge.operations import Operations
 from gateway.ports import Registration
 from gateway.runtimes.repository import ModelRepository
 from gateway.settings import Settings
+from gateway.shadow.gate import Gate
 from gateway.shadow.lane import Lane
 from gateway.shadow.runner import Runner
 from gateway.stores.sql import make_store
@@ -168,6 +169,7 @@ class Scene:
                 cpu_limit_s=self.settings.shadow_time_limit_s,
             ),
             cursor={},
+            gate=Gate(None, clock_us=now_us),
         )
 
     def evaluator(self, stopping: threading.Event) -> Evaluator:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import secrets
 import sys
 import threading
 import traceback
@@ -16,6 +17,7 @@ from gateway.archive.writer import ArchiveWriter
 from gateway.bootstrap.control import known_store
 from gateway.bootstrap.identity import new_writer_id, now_us
 from gateway.bootstrap.mapped_repository import MappedRepository
+from gateway.core.blocks import Schedule
 from gateway.core.routes import Rollout, VersionFacts
 from gateway.evaluator import Evaluator, lock_state
 from gateway.journal.reader import live_writers
@@ -29,7 +31,9 @@ from gateway.runtimes.repository import ModelRepository
 from gateway.serving.clock import read_clock
 from gateway.settings import Settings
 from gateway.shadow.cursors import Cursor, Cursors
+from gateway.shadow.gate import Gate
 from gateway.shadow.lane import Lane
+from gateway.shadow.meter import TaxMeter
 from gateway.shadow.runner import Runner
 from gateway.telemetry.otel import SpanSink, span_sink
 from gateway.upkeep import Upkeep
@@ -99,6 +103,8 @@ def build_evaluator(
     archive = ArchiveWriter(state / "archive")
     judge = ArchiveJudge(state / "archive", store)
     journals = SharedJournals(state / "journal")
+    gate = Gate(_schedule(settings), clock_us=now_us)
+    meter = TaxMeter(gate, budget_ms=settings.shadow_tax_budget_ms, now_us=now_us())
 
     def make_runner(facts: VersionFacts) -> Runner:
         return Runner(
@@ -118,6 +124,7 @@ def build_evaluator(
             rollout_at=lambda epoch: store.rollout(registration.endpoint, epoch=epoch),
             make_runner=make_runner,
             cursor=cursor,
+            gate=gate,
         )
 
     return Evaluator(
@@ -126,17 +133,23 @@ def build_evaluator(
         intake=Intake(
             (state / "journal", state / "shadow"),
             archive,
-            sinks=(cursors.note,) if spans is None else (cursors.note, spans),
+            sinks=(cursors.note, meter) if spans is None else (cursors.note, meter, spans),
             flush_every_s=settings.flush_every_s,
         ),
         cursors=cursors,
         make_lane=make_lane,
+        meter=meter,
         judge=judge,
         act=partial(act, _operations(settings, store)),
         clock_us=_Clock(state / "clock", judge).now_us,
         upkeep=_upkeep(settings, archive, cursors),
         stopping=stopping,
     )
+
+
+def _schedule(settings: Settings) -> Schedule | None:
+    # Nobody can know beforehand when the shadow will be off, so nothing can keep step with it.
+    return Schedule(seed=secrets.randbits(63)) if settings.shadow_tax_meter else None
 
 
 def _upkeep(settings: Settings, archive: ArchiveWriter, cursors: Cursors) -> Upkeep:

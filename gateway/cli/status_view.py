@@ -40,6 +40,7 @@ def _status(status: Document) -> list[RenderableType]:
         Text(f"  evaluator {_evaluator(status['evaluator'])}"),
     ]
     if status["challengers"]:
+        parts.append(Text(f"  tax       {_tax((status['evaluator'] or {}).get('shadow_tax'))}"))
         parts.append(_challengers(status["challengers"]))
     for challenger in status["challengers"]:
         parts += _reasons(challenger)
@@ -61,6 +62,26 @@ def _evaluator(evaluator: Document | None) -> str:
     if evaluator is None:
         return "has not reported yet"
     return f"reported {evaluator['age_s']:.1f} s ago, {evaluator['lag_bytes']} bytes behind"
+
+
+def _tax(found: Document | None) -> str:
+    """What the shadow adds to the champion's p99, and what is done about it."""
+    if found is None:
+        return "of the shadow is not measured"
+    if (tax := found["tax"]) is None:
+        said = f"of the shadow is unknown yet: {found['rounds']} of {found['rounds_needed']} rounds"
+    else:
+        said = (
+            f"the shadow adds {tax['difference_ms']:+.2f} ms to the champion's p99 of "
+            f"{tax['p99_off_ms']:.2f} ms, 95% interval {tax['lower_ms']:+.2f} to "
+            f"{tax['upper_ms']:+.2f} ms, n={tax['rounds']} rounds"
+        )
+    if found["duty"] == 1:
+        return said
+    return (
+        f"{said}; throttled to {100 * found['duty']:g}% of its time by the budget of "
+        f"{found['budget_ms']:g} ms"
+    )
 
 
 def _challengers(challengers: Sequence[Document]) -> Table:

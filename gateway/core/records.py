@@ -61,6 +61,8 @@ class PredictionRecord(msgspec.Struct, array_like=True, tag="p", gc=False):
     queue_us: int
     inputs: list[TensorRecord]
     outputs: list[TensorRecord]
+    # From the request's last byte to this record: what the worker adds to a client's waiting.
+    elapsed_us: int | None = None
 
 
 class LabelRow(msgspec.Struct, array_like=True, frozen=True, gc=False):

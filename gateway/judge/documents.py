@@ -87,6 +87,7 @@ class EvaluatorDocument(TypedDict):
     lag_bytes: int
     clock_us: int | None
     labels: dict[str, Any] | None
+    shadow_tax: dict[str, Any] | None
 
 
 class StatusDocument(TypedDict):

@@ -223,6 +223,7 @@ def _evaluator(
         "lag_bytes": sum(s.get("size", 0) - s.get("archived", 0) for s in sources.values()),
         "clock_us": _said_of(body, endpoint).get("clock_us"),
         "labels": _said_of(body, endpoint).get("labels"),
+        "shadow_tax": _said_of(body, endpoint).get("shadow_tax"),
     }
 
 

@@ -211,6 +211,7 @@ class DataPlane:
         # here and not before the run: what a killed worker had not finished is in no book.
         self.accepted_rows += record.rows
         record.accepted_rows = self.accepted_rows
+        record.elapsed_us = time.time_ns() // 1000 - record.accepted_at_us
         try:
             self._journal.append(record)
         except JournalUnavailable as error:

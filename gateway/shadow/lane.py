@@ -19,6 +19,7 @@ from gateway.journal.writer import JournalWriter
 from gateway.ports import Registration
 from gateway.shadow.cursors import Cursor
 from gateway.shadow.frames import shadow_record
+from gateway.shadow.gate import Gate
 from gateway.shadow.latencies import Pair, time_pairs
 from gateway.shadow.runner import Runner
 from gateway.shadow.running import RunResult, expired, run_all
@@ -43,6 +44,7 @@ class Lane(threading.Thread):
         rollout_at: Callable[[int], Rollout],
         make_runner: Callable[[VersionFacts], Runner],
         cursor: Cursor,
+        gate: Gate,
     ) -> None:
         super().__init__(name=f"shadow-{registration.endpoint}-{registration.number}", daemon=True)
         self.registration = registration
@@ -53,6 +55,7 @@ class Lane(threading.Thread):
         self._sources = sources
         self._rollout_at = rollout_at
         self._make_runner = make_runner
+        self._gate = gate
         self._done = dict(cursor)
         self._read: dict[str, int] = {}
         self._runners: dict[str, Runner] = {}
@@ -120,9 +123,10 @@ class Lane(threading.Thread):
             task for entry in piece.entries if (task := self._task(writer_id, entry)) is not None
         ]
         for first in range(0, len(tasks), _SLICE):
-            if self._stopping.is_set():
+            if not self._gate.wait(self._stopping):
                 return False  # the position must not pass what was not done
-            self._run(tasks[first : first + _SLICE])
+            with self._gate.working(self._stopping):
+                self._run(tasks[first : first + _SLICE])
         self._read[writer_id] = self.positions[writer_id] = piece.end
         return piece.end != start
 

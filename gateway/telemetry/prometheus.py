@@ -8,11 +8,13 @@ brings them over a few times a second.
 from __future__ import annotations
 
 import asyncio
+import math
 from bisect import bisect_left
 
 from prometheus_client import Counter, Gauge, Histogram
 
 from gateway.core.records import PredictionRecord
+from gateway.core.tax import Tax
 
 FLUSH_EVERY_S = 0.25
 _BUCKETS_S = (
@@ -39,6 +41,23 @@ _PROVIDER = Gauge(
     "Workers that have loaded a version onto this provider",
     ("endpoint", "version", "provider"),
     multiprocess_mode="livesum",
+)
+_TAX = Gauge(
+    "audition_shadow_tax_seconds",
+    "What the shadow adds to the champion's p99: the estimate and its 95% interval",
+    ("endpoint", "bound"),
+    multiprocess_mode="livemostrecent",
+)
+_TAX_ROUNDS = Gauge(
+    "audition_shadow_tax_rounds",
+    "Rounds of blocks that the shadow tax is estimated from; 0: it is unknown",
+    ("endpoint",),
+    multiprocess_mode="livemostrecent",
+)
+_DUTY = Gauge(
+    "audition_shadow_duty",
+    "The share of its time that the shadow may work",
+    multiprocess_mode="livemostrecent",
 )
 
 
@@ -104,6 +123,15 @@ def show_epoch(endpoint: str, epoch: int) -> None:
 def show_provider(endpoint: str, version: str, provider: str) -> None:
     """Say what a loaded version runs on in this worker."""
     _PROVIDER.labels(endpoint, version, provider).set(1)
+
+
+def show_tax(endpoint: str, tax: Tax | None, *, duty: float) -> None:
+    """Say what the shadow costs an endpoint; NaN where it is unknown."""
+    _DUTY.set(duty)
+    _TAX_ROUNDS.labels(endpoint).set(0 if tax is None else tax.rounds)
+    for bound in ("difference", "lower", "upper"):
+        value_ms = math.nan if tax is None else getattr(tax, f"{bound}_ms")
+        _TAX.labels(endpoint, bound).set(value_ms / 1000)
 
 
 def _add(histogram: Histogram, buckets: list[int], run_us: int) -> None:

@@ -14,6 +14,7 @@ from gateway.journal.shared import SharedJournals
 from gateway.journal.writer import JournalWriter
 from gateway.ports import Registration
 from gateway.shadow.cursors import Cursor
+from gateway.shadow.gate import Gate
 from gateway.shadow.lane import Lane
 from gateway.shadow.runner import Runner
 from tests.archive.scenes import OPENED, registration, rollouts
@@ -39,6 +40,7 @@ def open_lane(
     cursor: Cursor | None = None,
     opened: Registration = REGISTRATION,
     rollouts_from: Callable[[int], Rollout] = rollout_at,
+    gate: Gate | None = None,
 ) -> Lane:
     """A lane from `folder/journal` to `folder/shadow`."""
     (folder / "journal").mkdir(exist_ok=True)
@@ -51,6 +53,7 @@ def open_lane(
             facts, command=stub.command, root=".", memory_bytes=1 << 30, cpu_limit_s=10.0
         ),
         cursor=cursor or {},
+        gate=gate or Gate(None, clock_us=lambda: 0),
     )
 
 
