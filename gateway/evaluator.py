@@ -246,9 +246,9 @@ class Evaluator:
 
     def _report(self) -> None:
         at_us = time.time_ns() // 1000
-        if self._meter.step(at_us):
-            for name in self._rollouts:
-                show_tax(name, self._meter.taxes.get(name), duty=self._meter.duty)
+        self._meter.step(at_us)
+        for name in self._rollouts:
+            show_tax(name, self._meter.taxes.get(name), duty=self._meter.duty)
         problems = (
             *self._problems.values(), *self._intake.problems.values(), self._upkeep.problem
         )  # fmt: skip

@@ -19,7 +19,7 @@ from gateway.core.tax import MIN_ROUNDS, Tax, TaxRound, estimate, histogram, nex
 from gateway.shadow.gate import Gate
 
 #: Half an hour: the tax is that of the traffic and the machine as they are now.
-_KEPT_ROUNDS = 90
+KEPT_ROUNDS = 90
 
 
 class _Open(msgspec.Struct, gc=False):
@@ -107,7 +107,7 @@ class TaxMeter:
         quiet_us = self._gate.quiet_from_us(turn)
         off_us = [elapsed_us for at_us, elapsed_us in found.off if at_us >= quiet_us]
         if found.on_us and off_us:
-            rounds = self._rounds.setdefault(endpoint, deque(maxlen=_KEPT_ROUNDS))
+            rounds = self._rounds.setdefault(endpoint, deque(maxlen=KEPT_ROUNDS))
             rounds.append(TaxRound(histogram(found.on_us), histogram(off_us)))
 
     def _estimate(self) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
+from typing import Any
 
 import httpx
 import pytest
@@ -163,6 +165,31 @@ def test_a_shadow_run_is_no_request(traced: ServingProcess) -> None:
         ask(http)
     traced.caught_up(ENDPOINT)
     assert not [labels for labels in counted(traced) if labels[1] == "2"]
+
+
+def test_the_shadow_tax_is_unknown_at_first(traced: ServingProcess) -> None:
+    """The status says how many rounds there are; metrics have no figure."""
+    with traced.http() as http:
+        tax = eventually(lambda: shadow_tax(traced))
+        assert tax["tax"] is None and tax["rounds"] == 0 < tax["rounds_needed"]
+        assert tax["schedule"]["blocks"] == 20
+        families = eventually(lambda: tax_metrics(http.get("/metrics").text))
+    assert families["audition_shadow_duty"][0].value == 1.0
+    (rounds,) = [s for s in families["audition_shadow_tax_rounds"] if s.labels["endpoint"]]
+    assert (rounds.labels["endpoint"], rounds.value) == (ENDPOINT, 0)
+    assert all(math.isnan(sample.value) for sample in families["audition_shadow_tax_seconds"])
+
+
+def shadow_tax(server: ServingProcess) -> dict[str, Any] | None:
+    """What the status says of it, once the Evaluator has reported."""
+    evaluator = server.status(ENDPOINT)["evaluator"]
+    return None if evaluator is None else evaluator["shadow_tax"]
+
+
+def tax_metrics(text: str) -> dict[str, Any]:
+    """The metrics of the shadow, by name; empty while the Evaluator has shown none."""
+    families = text_string_to_metric_families(text)
+    return {f.name: f.samples for f in families if f.name.startswith("audition_shadow")}
 
 
 def test_the_log_holds_no_stack_trace(traced: ServingProcess) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import secrets
 from typing import Any
 
@@ -11,8 +12,9 @@ import pytest
 from prometheus_client import REGISTRY, CollectorRegistry, Histogram
 
 from gateway.core.records import PredictionRecord
+from gateway.core.tax import Tax
 from gateway.telemetry import prometheus
-from gateway.telemetry.prometheus import MetricsSink, show_epoch, show_provider
+from gateway.telemetry.prometheus import MetricsSink, show_epoch, show_provider, show_tax
 from tests.archive.records import prediction
 
 
@@ -124,3 +126,17 @@ def test_what_a_version_runs_on_is_shown(endpoint: str) -> None:
     show_provider(endpoint, "1", "cpu")
     show_provider(endpoint, "1", "cpu")
     assert _value("audition_provider", endpoint=endpoint, version="1", provider="cpu") == 1
+
+
+def test_the_tax_is_shown_with_its_bounds(endpoint: str) -> None:
+    """In seconds, as Prometheus has it; NaN and no rounds while it is unknown."""
+    show_tax(endpoint, None, duty=1.0)
+    assert _value("audition_shadow_tax_rounds", endpoint=endpoint) == 0
+    unknown = _value("audition_shadow_tax_seconds", endpoint=endpoint, bound="difference")
+    assert unknown is not None and math.isnan(unknown)
+    show_tax(endpoint, Tax(20, 900, 300, 3.0, 1.0, 2.0, 1.5, 2.5), duty=0.5)
+    bounds = ("lower", "difference", "upper")
+    found = [_value("audition_shadow_tax_seconds", endpoint=endpoint, bound=b) for b in bounds]
+    assert found == [0.0015, 0.002, 0.0025]
+    assert _value("audition_shadow_tax_rounds", endpoint=endpoint) == 20
+    assert _value("audition_shadow_duty") == 0.5
