@@ -242,10 +242,10 @@ def _unknown(
 
 def _first_rows(request: InferRequest, tensor: Tensor, rows: int | None) -> int:
     """The number of rows, from the first input that has them; InvalidInput if others differ."""
-    if rows is None and tensor.shape[0] > 0:
+    if rows is None:
         return tensor.shape[0]
-    wanted = "at least one row" if rows is None else f"{rows} rows, as in the inputs before"
-    raise InvalidInput(f"{_place(request, tensor)}.shape[0]", f"send {wanted}")
+    field = f"{_place(request, tensor)}.shape[0]"
+    raise InvalidInput(field, f"send {rows} rows, as in the inputs before")
 
 
 def _repeated(request: InferRequest) -> InvalidInput:

@@ -53,7 +53,8 @@ def plan_of(registration: Registration, rollout: Rollout) -> Plan | None:
 def task_of(record: PredictionRecord, *, writer_id: str, end: int, plan: Plan) -> Task | None:
     """The runs that the prediction asks for; None if none."""
     versions = plan.runs.get(record.version, plan.pair)
-    if record.exclusion or not versions:
+    # A batch without rows is answered and recorded, but there is nothing in it to compare.
+    if record.exclusion or not record.rows or not versions:
         return None
     share_bp = plan.probability_bp
     if not is_sampled(record.prediction_id, key=plan.key, probability_bp=share_bp):

@@ -52,6 +52,21 @@ def test_a_batch_is_one_row_per_item(tmp_path: Path) -> None:
     assert (first["source_writer"], first["source_end"]) == ("w1", 10)
 
 
+@pytest.mark.parametrize("width", [1, 2])
+def test_an_empty_batch_is_no_row_and_is_covered(tmp_path: Path, width: int) -> None:
+    """Among others and alone: nothing of it is kept, and nothing waits for it."""
+    writer = ArchiveWriter(tmp_path)
+    for end, rows in enumerate((2, 0, 1), start=1):
+        outputs = [tensor("p", np.zeros((rows, width), np.float32))]
+        writer.append("w1", end, prediction(f"p{end}", rows=rows, outputs=outputs))
+    writer.flush()
+    writer.append("w1", 4, prediction("p4", rows=0, outputs=[]))
+    writer.flush()
+    found = [(row["prediction_id"], row["row"]) for row in _rows(tmp_path, "predictions")]
+    assert sorted(found) == [("p1", 0), ("p1", 1), ("p3", 0)]
+    assert manifest.load(tmp_path).covered["w1"] == 4
+
+
 def test_lists_of_different_lengths_keep_their_items(tmp_path: Path) -> None:
     """A dynamic dimension gives lists of different lengths; an unbatched tensor is one list."""
     writer = ArchiveWriter(tmp_path)

@@ -84,7 +84,11 @@ BAD: dict[str, tuple[dict[str, Any], int, str]] = {
         "inputs[0].shape",
     ),
     "a dimension beyond 64 bits": (_json(in_fp32={"shape": [2**64, 1]}), 400, "inputs[0].shape"),
-    "no rows": (_json(in_fp32={"shape": [0, 1], "data": []}), 400, "inputs[0].shape[0]"),
+    "no rows in one input": (
+        _json(in_fp32={"shape": [0, 1], "data": []}),
+        400,
+        "inputs[1].shape[0]",
+    ),
     "a text of a GiB": (_binary(_LENGTH(GIB) + b"a", in_bytes=5), 400, "inputs[2].data[0]"),
     "a text without its length": (_binary(b"\1\0", in_bytes=2), 400, "inputs[2].data[0]"),
     "bytes behind the text": (_binary(_LENGTH(1) + b"ab", in_bytes=6), 400, "inputs[2].data"),

@@ -47,6 +47,24 @@ def _inputs(*, binary: bool) -> list[InferInput]:
     return inputs
 
 
+@pytest.mark.parametrize("binary", [False, True], ids=["json", "binary"])
+def test_a_batch_may_be_empty(
+    triton: InferenceServerClient,
+    binary: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """No rows in, no rows out, each output in its own type."""
+    inputs = [
+        InferInput(f"in_{name}", [0, 1], np_to_triton_dtype(column.dtype)).set_data_from_numpy(
+            column[:0], binary_data=binary or name == "fp16"
+        )
+        for name, column in COLUMNS.items()
+    ]
+    answer = triton.infer(ECHO, inputs, outputs=_outputs(*COLUMNS, binary=binary))
+    for name, column in COLUMNS.items():
+        given = answer.as_numpy(f"out_{name}")
+        assert given.shape == (0, 1) and given.dtype == column.dtype
+
+
 def _outputs(*names: str, binary: bool) -> list[InferRequestedOutput]:
     return [InferRequestedOutput(f"out_{name}", binary_data=binary) for name in names]
 

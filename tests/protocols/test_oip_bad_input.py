@@ -45,7 +45,7 @@ _BAD_VALUES: dict[str, tuple[dict[str, Any], str]] = {
     "negative dimension": (sent(shape=[-1, 3]), "inputs[0].shape[0]"),
     "huge dimension": (sent(shape=[10**30, 3]), "inputs[0].shape[0]"),
     "huge product": (sent(shape=[2**31 - 1, 3]), "inputs[0].data"),
-    "no rows": (sent(shape=[0, 3], data=[]), "inputs[0].shape[0]"),
+    "rows without data": (sent(shape=[1, 3], data=[]), "inputs[0].data"),
     "size is not the product": (sent(shape=[2, 3]), "inputs[0].data"),
     "wrong dtype": (sent(datatype="FP64"), "inputs[0].datatype"),
     "unknown dtype": (sent(datatype="FP8"), "inputs[0].datatype"),

@@ -50,6 +50,11 @@ def test_excluded_predictions_are_run_by_nobody(exclusion: str) -> None:
     assert asked(exclusion=exclusion) is None
 
 
+def test_an_empty_batch_has_nothing_to_run() -> None:
+    """It was answered, but it has no row that could be compared."""
+    assert asked(rows=0) is None
+
+
 @pytest.mark.parametrize("status", ["failed", "timed_out", "nonfinite"])
 def test_a_failure_of_the_champion_is_run_like_an_answer(status: str) -> None:
     """Inclusion does not depend on how the champion fared."""
