@@ -34,6 +34,8 @@ from gateway.upkeep import Upkeep
 _Key = tuple[str, int]
 _Ends = dict[str, int]
 _IDLE_S = 0.05
+#: Between two rounds, so that each finds some records to read and not the next one or two.
+_GATHER_S = 0.02
 _STORE_EVERY_S = 0.2
 _REPORT_EVERY_S = 0.25
 _JUDGE_EVERY_S = 0.5
@@ -107,8 +109,7 @@ class Evaluator:
             except (StoreUnavailable, OSError) as error:
                 # Promotions are frozen while the store is away; everything else waits too.
                 self._problems["evaluator"], busy = str(error), False
-            if not busy:
-                self._stopping.wait(_IDLE_S)
+            self._stopping.wait(_GATHER_S if busy else _IDLE_S)
         for lane in self._lanes.values():
             lane.stop()
         for lane in self._lanes.values():

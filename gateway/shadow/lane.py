@@ -25,7 +25,7 @@ from gateway.shadow.runner import Runner
 from gateway.shadow.running import RunResult, expired, run_all
 from gateway.shadow.tasks import Plan, Task, plan_of, sampling_key, task_of
 
-IDLE_WAIT_S = 0.05
+GATHER_S = 0.05
 _SLICE = 1024
 #: So many predictions' frames are written at once, which costs one call of the system.
 _TOGETHER = 128
@@ -62,6 +62,7 @@ class Lane(threading.Thread):
         self._plans: dict[int, Plan | None] = {}
         self._finish_at: dict[str, int] | None = None
         self._expire_until: dict[str, int] = {}
+        self._is_behind = False
         self._stopping = threading.Event()
 
     def finish_at(self, ends: dict[str, int]) -> None:
@@ -93,8 +94,11 @@ class Lane(threading.Thread):
                 progressed = self.step()
                 if self._finish_at is not None and self.has_reached(self._finish_at):
                     return
-                if not progressed:
-                    self._stopping.wait(_RETRY_AFTER_S if self.problem else IDLE_WAIT_S)
+                if not progressed and self.problem:
+                    self._stopping.wait(_RETRY_AFTER_S)
+                elif not self._is_behind:
+                    # A few rows cost a batch as much as many do: let some come together.
+                    self._stopping.wait(GATHER_S)
         except Exception as error:  # whatever it is, it is shown and the books stay open
             self.problem = f"the shadow lane stopped: {error!r}"
             raise
@@ -106,6 +110,7 @@ class Lane(threading.Thread):
     def step(self) -> bool:
         """Do what can be done now in each journal; whether there was anything."""
         progressed, problem = False, ""
+        self._is_behind = False
         for writer_id in self._sources.writer_ids():
             try:
                 progressed = self._follow(writer_id) or progressed
@@ -122,6 +127,7 @@ class Lane(threading.Thread):
         tasks = [
             task for entry in piece.entries if (task := self._task(writer_id, entry)) is not None
         ]
+        self._is_behind = self._is_behind or len(tasks) >= _SLICE
         for first in range(0, len(tasks), _SLICE):
             if not self._gate.wait(self._stopping):
                 return False  # the position must not pass what was not done
