@@ -27,6 +27,7 @@ from gateway.protocols.open_inference_pb2 import ModelInferRequest
 from loadtests import (
     bench_archive,
     bench_codec,
+    bench_journal,
     bench_heavy,
     bench_labels,
     bench_shadow,
@@ -65,7 +66,7 @@ def main() -> None:
     heavy = bench_heavy.figures(turns=3, seconds=1) if options.quick else bench_heavy.figures()
     archive = bench_archive.figures(100_000 if options.quick else bench_archive.ROWS)
     shadow = bench_shadow.figures(*((10_000, 4.0) if options.quick else ()))
-    alone = [*bench_statistics.figures(), *bench_codec.figures()]
+    alone = [*bench_statistics.figures(), *bench_codec.figures(), *bench_journal.figures()]
     figures += map(given_figure, [*labels, *heavy, *archive, *shadow, *alone])
     show(console, figures, turns)
     if options.json is not None:

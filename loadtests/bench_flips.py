@@ -1,7 +1,7 @@
 """How soon every worker serves by a change of roles, while clients do not stop asking.
 
-Bar: all workers have acknowledged each of the flips within a second of its being asked for;
-the slowest one counts, so that none may take longer.
+Bars: all workers have acknowledged each flip within a second of its being asked for, and 99 of
+100 within a quarter of one. A request that is not answered with 200 meanwhile ends the run.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from loadtests.bench_gateway import Operator, gateway_target
 from loadtests.bench_processes import Running, running
 from loadtests.bench_rounds import drive
 
-ACKNOWLEDGED_BAR_S = 1.0
-WORKERS, FLIPS = 4, 54
+SLOWEST_BAR_S, P99_BAR_S = 1.0, 0.25
+WORKERS, FLIPS = 4, 200
 _LOAD_S = 2.0
 
 
@@ -32,7 +32,10 @@ def flips_figures(models: Path, state: Path, bodies: Path, *, endpoint: str) -> 
         took_s = sorted(_flips(server, operator))
     spread = f"least {took_s[0]:.2f}, median {median(took_s):.2f}; n = {len(took_s)}"
     name = f"flip to its last acknowledgement, {WORKERS} workers under load"
-    return [at_most(name, took_s[-1], ACKNOWLEDGED_BAR_S, "s", note=spread)]
+    return [
+        at_most(f"{name}, p99", took_s[len(took_s) * 99 // 100 - 1], P99_BAR_S, "s", note=spread),
+        at_most(f"{name}, slowest", took_s[-1], SLOWEST_BAR_S, "s", note=spread),
+    ]
 
 
 def _flips(server: Running, operator: Operator) -> Iterator[float]:
