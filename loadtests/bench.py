@@ -27,8 +27,8 @@ from gateway.protocols.open_inference_pb2 import ModelInferRequest
 from loadtests import (
     bench_archive,
     bench_codec,
-    bench_journal,
     bench_heavy,
+    bench_journal,
     bench_labels,
     bench_shadow,
     bench_statistics,
