@@ -145,7 +145,8 @@ class ServingProcess:
                 return None
             return status if evaluator["caught_up"] else None
 
-        return eventually(read)
+        # Challengers that hang and crash are work for the whole machine, which others want too.
+        return eventually(read, within_s=3 * PATIENCE_S)
 
     def descendants(self) -> list[psutil.Process]:
         """Every process of this gateway but the first."""
