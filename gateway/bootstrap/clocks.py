@@ -1,13 +1,15 @@
-"""The event clocks of a worker, one for each endpoint that it serves."""
+"""The clocks of endpoints: as a worker moves them, and as whoever judges reads them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from threading import Lock
 
 from gateway.bootstrap.identity import now_us
+from gateway.core.routes import Rollout
 from gateway.errors import InvalidInput
-from gateway.serving.clock import EventClock
+from gateway.serving.clock import EventClock, read_clock
 from gateway.serving.routes import Routes, Table
 
 
@@ -62,3 +64,25 @@ class EventClocks:
             tolerance_us=rules.clock_tolerance_s * 1_000_000,
         )
         return clock
+
+
+class EndpointClock:
+    """The clock of an endpoint: this machine's, or the latest time that was sent to it."""
+
+    def __init__(self, folder: Path, observed_until_us: Callable[[str], int]) -> None:
+        """`observed_until_us` is the latest observation among an endpoint's labels."""
+        self._folder = folder
+        self._observed_until_us = observed_until_us
+
+    def now_us(self, rollout: Rollout) -> int:
+        """Labels move the clock too, once they are joined to the predictions they are of.
+
+        No further than a prediction may move it: one label must not end every horizon.
+        """
+        if rollout.rules.event_time != "client":
+            return now_us()
+        clock_us = read_clock(self._folder / rollout.endpoint)
+        if not clock_us:
+            return clock_us
+        furthest_us = clock_us + rollout.rules.clock_tolerance_s * 1_000_000
+        return max(clock_us, min(self._observed_until_us(rollout.endpoint), furthest_us))

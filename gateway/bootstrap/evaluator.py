@@ -9,16 +9,16 @@ import sys
 import threading
 import traceback
 from functools import partial
-from pathlib import Path
 
 from gateway.archive.intake import Intake
 from gateway.archive.upkeep import ArchiveUpkeep
 from gateway.archive.writer import ArchiveWriter
+from gateway.bootstrap.clocks import EndpointClock
 from gateway.bootstrap.control import known_store
 from gateway.bootstrap.identity import new_writer_id, now_us
 from gateway.bootstrap.mapped_repository import MappedRepository
 from gateway.core.blocks import Schedule
-from gateway.core.routes import Rollout, VersionFacts
+from gateway.core.routes import VersionFacts
 from gateway.evaluator import Evaluator, lock_state
 from gateway.journal.reader import live_writers
 from gateway.journal.shared import SharedJournals
@@ -28,7 +28,6 @@ from gateway.judge.controller import act
 from gateway.judge.operations import Operations
 from gateway.ports import ControlStore, Registration
 from gateway.runtimes.repository import ModelRepository
-from gateway.serving.clock import read_clock
 from gateway.settings import Settings
 from gateway.shadow.cursors import Cursor, Cursors
 from gateway.shadow.gate import Gate
@@ -90,6 +89,18 @@ def calm_garbage_collection() -> None:
     gc.set_threshold(20_000, 20, 100)
 
 
+def make_runner(settings: Settings, facts: VersionFacts) -> Runner:
+    """The process that a version's answers are discarded from, under the limits of a shadow."""
+    return Runner(
+        facts,
+        command=_RUNNER_COMMAND,
+        root=str(settings.models),
+        memory_bytes=settings.shadow_memory_bytes,
+        cpu_limit_s=settings.shadow_time_limit_s,
+        providers=settings.provider_names,
+    )
+
+
 def build_evaluator(
     settings: Settings,
     store: ControlStore,
@@ -106,23 +117,13 @@ def build_evaluator(
     gate = Gate(_schedule(settings), clock_us=now_us)
     meter = TaxMeter(gate, budget_ms=settings.shadow_tax_budget_ms, now_us=now_us())
 
-    def make_runner(facts: VersionFacts) -> Runner:
-        return Runner(
-            facts,
-            command=_RUNNER_COMMAND,
-            root=str(settings.models),
-            memory_bytes=settings.shadow_memory_bytes,
-            cpu_limit_s=settings.shadow_time_limit_s,
-            providers=settings.provider_names,
-        )
-
     def make_lane(registration: Registration, cursor: Cursor) -> Lane:
         return Lane(
             registration,
             sources=journals,
             journal=JournalWriter(state / "shadow", writer_id=new_writer_id()),
             rollout_at=lambda epoch: store.rollout(registration.endpoint, epoch=epoch),
-            make_runner=make_runner,
+            make_runner=partial(make_runner, settings),
             cursor=cursor,
             gate=gate,
         )
@@ -141,7 +142,7 @@ def build_evaluator(
         meter=meter,
         judge=judge,
         act=partial(act, _operations(settings, store)),
-        clock_us=_Clock(state / "clock", judge).now_us,
+        clock_us=EndpointClock(state / "clock", judge.observed_until_us).now_us,
         upkeep=_upkeep(settings, archive, cursors),
         stopping=stopping,
     )
@@ -171,24 +172,3 @@ def _operations(settings: Settings, store: ControlStore) -> Operations:
         live_workers=lambda: live_writers(settings.state / "journal"),
         repository=MappedRepository(ModelRepository(settings.models)),
     )
-
-
-class _Clock:
-    """The clock of an endpoint: this machine's, or the latest time that was sent to it."""
-
-    def __init__(self, folder: Path, judge: ArchiveJudge) -> None:
-        self._folder = folder
-        self._judge = judge
-
-    def now_us(self, rollout: Rollout) -> int:
-        """Labels move the clock too, once they are joined to the predictions they are of.
-
-        No further than a prediction may move it: one label must not end every horizon.
-        """
-        if rollout.rules.event_time != "client":
-            return now_us()
-        clock_us = read_clock(self._folder / rollout.endpoint)
-        if not clock_us:
-            return clock_us
-        furthest_us = clock_us + rollout.rules.clock_tolerance_s * 1_000_000
-        return max(clock_us, min(self._judge.observed_until_us(rollout.endpoint), furthest_us))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli import changes, keys, labels, local, models, reading
+from gateway.cli import changes, keys, labels, local, models, reading, rehearsing
 from gateway.cli.session import Session, note
 from gateway.errors import AuditionError
 
@@ -43,7 +43,7 @@ def connect(
     context.obj = Session(url=url, key=key)
 
 
-for commands in (local, reading, changes):
+for commands in (local, reading, rehearsing, changes):
     commands.register(app)
 app.add_typer(models.app, name="models")
 app.add_typer(labels.app, name="labels")

@@ -13,7 +13,7 @@ from math import exp, log
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -50,6 +50,16 @@ def progress_bar(name: str, total_bytes: int) -> Iterator[Callable[[int, int], N
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task(plain(name), total=total_bytes, rows=0)
         yield lambda done, rows: progress.update(task, completed=done, rows=rows)
+
+
+@contextmanager
+def rows_bar(name: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on standard error while a terminal is there; called with the rows done and in all."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task(plain(name), total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
 def change_view(done: Document) -> RenderableType:

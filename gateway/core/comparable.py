@@ -22,6 +22,17 @@ def require_comparable(rollout: Rollout, champion: str, challenger: str) -> None
         _require_own_state(rollout, reader, writer)
 
 
+def require_same_file(rollout: Rollout, facts: VersionFacts) -> None:
+    """Raise Refused where the version is known, and known as another file than that of `facts`."""
+    known = rollout.versions.get(facts.version)
+    if known is not None and known.digest != facts.digest:
+        raise Refused(
+            f"the file of version {facts.version}, or its mapping, is not the one that was added "
+            f"(digest {facts.digest[:12]}… instead of {known.digest[:12]}…); versions are "
+            "immutable"
+        )
+
+
 def prediction_spec(rollout: Rollout, version: str) -> TensorSpec | None:
     """The output that is the prediction of `version`; None where it has none of that name."""
     outputs = rollout.versions[version].signature.outputs

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from gateway.core.comparable import require_comparable
+from gateway.core.comparable import require_comparable, require_same_file
 from gateway.core.names import require_name
 from gateway.core.rollout import (
     AddVersion,
@@ -218,19 +218,13 @@ class Operations:
     def _with_file(self, rollout: Rollout, version: str, intent: Intent) -> Rollout:
         """The rollout that knows the version, whose file must be there and be the one known."""
         facts = self._repository.facts(rollout.endpoint, version)
-        known = rollout.versions.get(version)
-        if known is None:
-            added = AddVersion(facts)
-            after = step(rollout, added)
-            self._commits.write(after, added, intent)
-            return after
-        if known.digest != facts.digest:
-            raise Refused(
-                f"the file of version {version}, or its mapping, is not the one that was added "
-                f"(digest {facts.digest[:12]}… instead of {known.digest[:12]}…); versions are "
-                "immutable"
-            )
-        return rollout
+        require_same_file(rollout, facts)
+        if version in rollout.versions:
+            return rollout
+        added = AddVersion(facts)
+        after = step(rollout, added)
+        self._commits.write(after, added, intent)
+        return after
 
     def _reopened(self, rollout: Rollout, champion: str, *, earned: int) -> list[Registration]:
         return opening.reopen_against(

@@ -37,6 +37,14 @@ class Judged(msgspec.Struct, frozen=True, kw_only=True):
     unreadable_labels: int
 
 
+class Losses(msgspec.Struct, frozen=True, kw_only=True):
+    """Sums of both losses over the `n` rows with a label on which the champion answered."""
+
+    n: int
+    champion: float
+    challenger: float
+
+
 def judge_pairs(table: pa.Table, registration: Registration) -> Judged:
     """The evidence of rows that a pass includes, whole entities only.
 
@@ -65,6 +73,26 @@ def judge_pairs(table: pa.Table, registration: Registration) -> Judged:
         evidence=gather(counted, _entity_codes(table, terms)),
         refused=_number(_is_in(table["state"], "refused")),
         unreadable_labels=unreadable,
+    )
+
+
+def losses_of(table: pa.Table, registration: Registration) -> Losses:
+    """Both losses as they are, without any bound; `table` as for `judge_pairs`.
+
+    A challenger that failed loses 1. A row of which a label or an answer is unknown is left out.
+    """
+    champion, challenger, label, _ = _numbers(table, registration)
+    unknown = _is_in(table["champion_status"], *_UNKNOWN)
+    unknown |= _is_in(table["challenger_status"], *_UNKNOWN)
+    answered = _is_in(table["champion_status"], "ok") & np.isfinite(champion)
+    kept = answered & ~unknown & ~np.isnan(label)
+    failed = ~(_is_in(table["challenger_status"], "ok") & np.isfinite(challenger))
+    metric = metrics.by_name(registration.terms.metric)
+    lost = metric.loss(np.where(failed, 0.0, challenger), label)
+    return Losses(
+        n=_number(kept),
+        champion=float(metric.loss(champion, label)[kept].sum()),
+        challenger=float(np.where(failed, 1.0, lost)[kept].sum()),
     )
 
 

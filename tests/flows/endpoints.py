@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.synthetic_models import constant, echo, logistic, tumours, write_endpoint
 
 ECHO, STORY, FLIPS, GROWING, LABELLED = "echo", "story", "flips", "growing", "labelled"
-CLIENTS, TUMOURS = "clients", "tumours"
+CLIENTS, TUMOURS, REHEARSED = "clients", "tumours", "rehearsed"
 
 #: A day is one observation, and a week of days is enough to speak of an average.
 _STORY_SETTINGS = {
@@ -36,6 +36,12 @@ def write_all(models: Path) -> None:
             "3": logistic({"signal": 8.0, "noise": 0.4}),
             "4": logistic({"noise": 3.0}),
         },
+        _STORY_SETTINGS,
+    )
+    write_endpoint(
+        models,
+        REHEARSED,
+        {"1": logistic({"signal": 2.0, "noise": 4.0}), "2": logistic({"signal": 8.0})},
         _STORY_SETTINGS,
     )
     write_endpoint(models, FLIPS, {str(n): constant(n / 10) for n in (1, 2, 3)}, {"champion": "1"})
