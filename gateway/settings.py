@@ -150,6 +150,7 @@ class PolicySection(Strict):
     min_entities: int = Field(30, ge=1)
     missing_labels: Literal["worst_case", "missing_at_random"] = "worst_case"
     approval: Literal["manual", "automatic"] = "manual"
+    scale: float = Field(1.0, gt=0, allow_inf_nan=False)
 
 
 class ShadowSection(Strict):

@@ -168,6 +168,9 @@ def test_a_doubled_key_is_refused(text: str, key: str) -> None:
         ("task: multiclass\npolicy: {metric: brier}", "policy.metric"),
         ("prediction: {reading: class}\npolicy: {metric: brier}", "policy.metric"),
         ("task: multiclass", "prediction.reading"),
+        ("task: regression\npolicy: {metric: absolute_error}", "prediction.reading"),
+        ("policy: {scale: 0}", "policy.scale"),
+        ("policy: {scale: .inf}", "policy.scale"),
     ],
 )
 def test_an_impossible_value_is_named_by_its_key(text: str, field: str) -> None:
@@ -179,6 +182,7 @@ def test_an_unknown_metric_is_told_which_there_are() -> None:
     """By the task, from the files that define them."""
     assert "there is brier, zero_one" in _refusal("policy: {metric: f1}")
     assert "there is zero_one" in _refusal("task: multiclass\npolicy: {metric: brier}")
+    assert "there is absolute_error" in _refusal("task: regression")
 
 
 @pytest.mark.parametrize(

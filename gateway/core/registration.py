@@ -57,6 +57,7 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     error_control: ErrorControl = "e_lond"
     min_duration_s: int = 7 * 86_400
     min_entities: int = 30
+    scale: float = 1.0  # of a number's error: what is this far off is wholly wrong
 
     def digest(self) -> str:
         """SHA-256 over the canonical JSON: sorted keys, no blanks, 0 and 0.0 the same.
@@ -69,6 +70,8 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         for field in _ADDED_TO_PREDICTION:
             if not document["prediction"][field]:
                 del document["prediction"][field]
+        if typed.scale == 1.0:
+            del document["scale"]
         return sha256(msgspec.json.encode(document, order="sorted")).hexdigest()
 
 
@@ -156,5 +159,6 @@ _REQUIREMENTS: tuple[tuple[str, Callable[[Terms], bool], str], ...] = (
     ("alpha", lambda t: _inside(0.0, t.alpha, 1.0), "must lie between 0 and 1"),
     ("beta", lambda t: _inside(0.0, t.beta, 1.0), "must lie between 0 and 1"),
     ("min_duration_s", lambda t: t.min_duration_s >= 0, "must be 0 or more seconds"),
+    ("scale", lambda t: isfinite(t.scale) and t.scale > 0.0, "must be above 0"),
     ("min_entities", lambda t: t.min_entities >= 1, "must be 1 or more"),
 )

@@ -83,6 +83,7 @@ class PolicyRules(msgspec.Struct, frozen=True):
     min_entities: int = 30
     missing_labels: Literal["worst_case", "missing_at_random"] = "worst_case"
     approval: Literal["manual", "automatic"] = "manual"
+    scale: float = 1.0
 
 
 class DeclaredInput(msgspec.Struct, frozen=True):

@@ -139,6 +139,9 @@ def _numbers(table: pa.Table, registration: Registration) -> tuple[Floats, Float
         for output, version in zip(outputs, versions, strict=True)
     )
     label, unreadable = _labels(table, classes)
+    if reads == "value":
+        scale = registration.terms.scale
+        champion, challenger, label = champion / scale, challenger / scale, label / scale
     return champion, challenger, label, unreadable
 
 

@@ -38,6 +38,7 @@ def terms_of(rollout: Rollout, *, champion: str, version: str) -> Terms:
             error_control=policy.error_control,
             min_duration_s=policy.min_duration_s,
             min_entities=policy.min_entities,
+            scale=policy.scale,
         )
     )
 

@@ -38,6 +38,7 @@ OTHERS: dict[str, Any] = {
     "error_control": "each",
     "min_duration_s": 0,
     "min_entities": 1,
+    "scale": 2.0,
 }
 
 

@@ -6,7 +6,11 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from sklearn.metrics import brier_score_loss, zero_one_loss  # type: ignore[import-untyped]
+from sklearn.metrics import (  # type: ignore[import-untyped]
+    brier_score_loss,
+    mean_absolute_error,
+    zero_one_loss,
+)
 
 from gateway.core.arrays import Floats
 from gateway.core.metrics import all_metrics, by_name
@@ -16,11 +20,18 @@ from gateway.errors import InvalidSetting
 
 #: Mean loss by somebody else's code: (label, prediction) → float. Every metric needs one.
 ORACLES: dict[str, Callable[[Floats, Floats], float]] = {
+    "absolute_error": lambda label, prediction: float(mean_absolute_error(label, prediction)),
     "brier": lambda label, prediction: float(brier_score_loss(label, prediction)),
     "zero_one": lambda label, prediction: float(zero_one_loss(label, prediction)),
 }
 METRICS = sorted(all_metrics().values(), key=lambda metric: metric.name)
-LABELS = (0.0, 1.0)
+
+
+def labels(metric: Metric, *found: Floats) -> list[Floats]:
+    """Labels at which a loss and a difference of losses can be least and greatest."""
+    if metric.reads == "value":
+        return [*found, *(one + 5.0 for one in found), *(one - 5.0 for one in found)]
+    return [np.full_like(found[0], label) for label in (0.0, 1.0)]
 
 
 def predictions(metric: Metric, seed: int, n: int = 200) -> Floats:
@@ -47,8 +58,9 @@ def test_the_loss_is_the_oracles(metric: Metric) -> None:
 def test_extremes_and_bounds_are_those_over_all_labels(metric: Metric) -> None:
     """Least and greatest loss, and advantage, found by trying every label."""
     champion, challenger = predictions(metric, 3), predictions(metric, 4)
-    losses = np.array([metric.loss(champion, np.full(200, label)) for label in LABELS])
-    others = np.array([metric.loss(challenger, np.full(200, label)) for label in LABELS])
+    possible = labels(metric, champion, challenger)
+    losses = np.array([metric.loss(champion, label) for label in possible])
+    others = np.array([metric.loss(challenger, label) for label in possible])
     for found, expected in (
         (metric.extremes(champion), losses),
         (metric.bounds(champion, challenger), losses - others),
@@ -81,13 +93,16 @@ def test_equal_predictions_are_equally_good(metric: Metric) -> None:
 
 def test_an_unknown_metric_is_named_with_those_there_are() -> None:
     """The message helps to fix the endpoint file."""
-    with pytest.raises(InvalidSetting, match="metric: there is no `auc`; use one of brier, zero"):
+    with pytest.raises(
+        InvalidSetting, match="metric: there is no `auc`; use one of absolute_error, brier, zero"
+    ):
         by_name("auc")
 
 
 def test_a_metric_is_found_by_its_own_name() -> None:
     """File, name and entry are the same word."""
     assert {name: metric.name for name, metric in all_metrics().items()} == {
+        "absolute_error": "absolute_error",
         "brier": "brier",
         "zero_one": "zero_one",
     }
