@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -65,13 +66,35 @@ def list_versions(context: typer.Context, endpoint: Endpoint, *, as_json: AsJson
 
 
 @app.command()
-def inspect(file: File, *, as_json: AsJson = False) -> None:
-    """Load a model file here, in a child process, and say whether it can be served.
+def inspect(
+    file: File,
+    *,
+    against: Annotated[
+        Path | None,
+        typer.Option(exists=True, help="The champion: its ONNX file, or the endpoint's folder."),
+    ] = None,
+    version: Annotated[
+        str, typer.Option("--version", help="With --against, the name of the new version.")
+    ] = "2",
+    as_json: AsJson = False,
+) -> None:
+    """Load a model file here, in a child process, and propose an endpoint file for it.
 
-    `audition models inspect trees.onnx`
+    What is printed is that file: what is certain stands in it, what is in doubt is a comment.
+
+    `audition models inspect trees.onnx > models/flights/endpoint.yaml`
     """
-    from gateway.cli.views import inspection_view  # noqa: PLC0415
+    from gateway.cli.proposal import proposed_against, proposed_alone, rendered  # noqa: PLC0415
     from gateway.runtimes.inspection import inspect_file  # noqa: PLC0415
 
-    found = msgspec.to_builtins(inspect_file(file.absolute()))
-    show(found, inspection_view, as_json=as_json)
+    found = inspect_file(file.absolute())
+    if against is None:
+        proposal = proposed_alone(found)
+    else:
+        proposal = proposed_against(found, against.absolute(), version=version)
+    text = rendered(file.name, found, proposal)
+    if as_json:
+        document = {"proposal": proposal.document, "endpoint_file": text}
+        show({**msgspec.to_builtins(found), **document}, str, as_json=True)
+    else:
+        sys.stdout.write(text)

@@ -176,17 +176,6 @@ def keys_view(found: Document) -> RenderableType:
     return table
 
 
-def inspection_view(found: Document) -> RenderableType:
-    """What a model file reads and writes, and how it may be run."""
-    table = table_of("tensor", "name", "datatype", "shape")
-    for kind in ("inputs", "outputs"):
-        for spec in found["signature"][kind]:
-            name, shape = plain(spec["name"]), str(list(spec["shape"]))
-            table.add_row(kind[:-1], name, spec["datatype"], Text(shape))
-    batches = "in batches" if found["batches"] else "one row at a time"
-    return Group(Text(f"sha256 {found['digest']}"), Text(f"runs {batches}"), table)
-
-
 def journals_view(found: Document) -> RenderableType:
     """One line a journal."""
     table = table_of("folder", "writer", "state", "bytes", "segments", "rows", "lost", "records")

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from gateway.core.routes import VersionFacts
+from gateway.core.routes import ClassName, VersionFacts
 from gateway.core.tensors import Signature
 from gateway.errors import InvalidModel
 
@@ -33,6 +33,8 @@ class Inspection(msgspec.Struct, frozen=True):
     batches: bool
     inline: bool  # no node holds a graph of its own, as Loop, Scan and If do
     external: tuple[str, ...] = ()  # files beside the model that hold weights of it
+    classes: tuple[ClassName, ...] = ()  # in the order of the model's columns, if it names them
+    squashed: tuple[str, ...] = ()  # outputs that come out of a Sigmoid or Softmax
 
 
 class Report(msgspec.Struct, omit_defaults=True):

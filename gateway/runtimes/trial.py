@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import onnx
 
+from gateway.core.routes import ClassName
 from gateway.core.tensors import Signature, TensorSpec, datatype_of_onnx
 from gateway.errors import InvalidModel
 from gateway.runtimes.digest import version_digest
@@ -27,7 +28,8 @@ def try_file(path: Path) -> Inspection:
     content = path.read_bytes()
     if not content:
         raise InvalidModel("the file is empty")
-    inline, external = _check_graph(path, content)
+    model = _parsed(content)
+    inline, external = _check_graph(path, model)
     session = open_session(content, folder=path.parent)
     signature = Signature(
         inputs=tuple(_spec("input", node) for node in session.get_inputs()),
@@ -40,6 +42,8 @@ def try_file(path: Path) -> Inspection:
         batches=_batches(session, signature),
         inline=inline,
         external=external,
+        classes=_classes(model),
+        squashed=_squashed(model),
     )
 
 
@@ -47,7 +51,8 @@ def _spec(kind: str, node: Any) -> TensorSpec:
     if not node.type.startswith("tensor("):
         raise InvalidModel(
             f"{kind} {node.name} has type {node.type}, which the Open Inference Protocol cannot "
-            "carry; export the model to give plain tensors (for scikit-learn: zipmap=False)"
+            "carry; export the model to give plain tensors (for scikit-learn with skl2onnx: "
+            "options={'zipmap': False})"
         )
     try:
         datatype = datatype_of_onnx(node.type)
@@ -57,12 +62,32 @@ def _spec(kind: str, node: Any) -> TensorSpec:
     return TensorSpec(name=node.name, datatype=datatype, shape=shape)
 
 
-def _check_graph(path: Path, content: bytes) -> tuple[bool, tuple[str, ...]]:
-    """Whether the graph is free of control flow, and its files; refuses dangerous ones."""
+def _parsed(content: bytes) -> onnx.ModelProto:
     try:
-        model = onnx.load_model_from_string(content)
+        return onnx.load_model_from_string(content)
     except Exception as error:
         raise InvalidModel("the file is no ONNX model (it cannot be parsed)") from error
+
+
+def _classes(model: onnx.ModelProto) -> tuple[ClassName, ...]:
+    """The classes that a classifier's node names, in the order of its columns."""
+    for node in model.graph.node:
+        for attribute in node.attribute:
+            if attribute.name == "classlabels_strings" and attribute.strings:
+                return tuple(text.decode(errors="replace") for text in attribute.strings)
+            if attribute.name in ("classlabels_int64s", "classlabels_ints") and attribute.ints:
+                return tuple(attribute.ints)
+    return ()
+
+
+def _squashed(model: onnx.ModelProto) -> tuple[str, ...]:
+    ends = {name: node.op_type for node in model.graph.node for name in node.output}
+    names = [output.name for output in model.graph.output]
+    return tuple(name for name in names if ends.get(name) in ("Sigmoid", "Softmax"))
+
+
+def _check_graph(path: Path, model: onnx.ModelProto) -> tuple[bool, tuple[str, ...]]:
+    """Whether the graph is free of control flow, and its files; refuses dangerous ones."""
     graphs, external = 0, set()
     for part in _parts(model):
         graphs += isinstance(part, onnx.GraphProto)
