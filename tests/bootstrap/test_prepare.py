@@ -222,3 +222,45 @@ def test_a_fallback_to_the_cpu_is_said_aloud(
     place.settings = place.settings.model_copy(update={"providers": "cuda,cpu"})
     prepare(place.settings)
     assert "AUDITION_PROVIDERS: cuda is asked for" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "advice"),
+    [
+        ("versions: {1: {inputs: {y: f}}}", "versions.1.inputs.y: the model has no such input"),
+        ("versions: {1: {outputs: {p: z}}}", "versions.1.outputs.p: the model has no output 'z'"),
+        ("outputs: [z]", "outputs.z: version 1 does not answer it, only y"),
+        ("inputs: {z: {datatype: FP32, shape: [-1]}}", "versions.1.inputs.x: 'x' is not declared"),
+        (
+            "inputs: {x: {datatype: FP64, shape: [-1, 3]}}",
+            "versions.1.inputs.x: FP64 to FP32 can lose digits",
+        ),
+        ("prediction: {output: yy}", "did you mean y?"),
+        (
+            "prediction: {output: y}\nstate: {tensors: {h: o}}",
+            "state.tensors.h: no version reads 'h'",
+        ),
+    ],
+)
+def test_a_mapping_that_does_not_fit_the_model_is_refused(
+    place: Place, text: str, advice: str
+) -> None:
+    """With the file and the key, before anything is served; nothing is written."""
+    place.put("demo", "1", models.linear())
+    place.describe("demo", text)
+    refusal = place.refusal()
+    assert "demo/endpoint.yaml: " in refusal and advice in refusal
+    assert place.store().endpoints() == []
+
+
+def test_a_mapping_is_part_of_what_is_served(place: Place) -> None:
+    """It is stored with the version, and cannot change under it."""
+    place.put("demo", "1", models.linear())
+    place.describe("demo", "versions: {1: {inputs: {x: features}}}")
+    prepare(place.settings)
+    facts = place.rollout().versions["1"]
+    assert facts.signature.inputs[0].name == "features" and facts.file_digest
+    prepare(place.settings)
+    assert place.rollout().epoch == 1
+    place.describe("demo", "versions: {1: {inputs: {x: columns}}}")
+    assert "versions are immutable" in place.refusal()

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from onnxruntime import RunOptions
 
+from gateway.core.binding import Source, VersionRules, bind
+from gateway.core.routes import DeclaredInput, EndpointRules
 from gateway.errors import (
     InvalidInput,
     InvalidModel,
@@ -133,3 +135,23 @@ def test_control_flow_and_fixed_batches_are_never_joined(tmp_path: Path) -> None
         model = _loaded(tmp_path, content, inline=inline)
         model.fixed_us, model.per_row_us = 2000.0, 0.0
         assert not model.gains_from_joining(1)
+
+
+def test_a_mapped_model_speaks_the_endpoints_words(tmp_path: Path) -> None:
+    """Other names, another datatype, a column picked: what goes in and out is the endpoint's."""
+    facts = models.facts_in(tmp_path, "demo", "1", models.pair())
+    rules = EndpointRules(
+        inputs={"both": DeclaredInput("INT16", (-1, 2), ("p", "q"))}, outputs={"sum": "FP64"}
+    )
+    section = VersionRules(
+        inputs={"a": (Source("both", ("q",)),), "b": (Source("both", ("p",)),)},
+        outputs={"sum": Source("total")},
+    )
+    model = models.loaded(tmp_path, bind(facts, rules, section))
+    assert model.datatypes == {"sum": "FP64"}
+    assert model.predicted_us(1) > 0
+    answered = model.run({"both": np.array([[1, 20], [3, 40]], np.int16)})
+    assert {name: array.tolist() for name, array in answered.items()} == {"sum": [21.0, 43.0]}
+    assert answered["sum"].dtype == np.float64
+    with pytest.raises(InvalidInput, match="input 'both' is missing"):
+        model.run({})

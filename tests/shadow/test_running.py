@@ -11,8 +11,9 @@ import numpy as np
 import onnx
 import pytest
 
+from gateway.core.binding import Source, VersionRules, bind
 from gateway.core.records import TensorRecord
-from gateway.core.routes import VersionFacts
+from gateway.core.routes import EndpointRules, VersionFacts
 from gateway.shadow import running
 from gateway.shadow.runner import Silence
 from gateway.shadow.running import run_all
@@ -196,3 +197,17 @@ def test_a_runner_gives_back_what_the_model_makes(tmp_path: Path, datatype: str)
         found = run_all(runner, [task(sent), task(sent)])
     expected = TensorRecord("y", datatype, sent.shape, raw)
     assert [one.outputs for one in found] == [[expected], [expected]]
+
+
+def test_a_mapped_version_runs_on_the_same_requests(tmp_path: Path) -> None:
+    """Its process is handed what the client sent, and gives back what clients would see."""
+    facts = models.facts_in(tmp_path, "demo", "2", models.linear())
+    section = VersionRules(
+        inputs={"x": (Source("sent"),)}, outputs={"score": Source("y", None, lossy=True)}
+    )
+    mapped = bind(facts, EndpointRules(outputs={"score": "FP64"}), section)
+    sent = tensor("sent", np.array([[1, 1, 1]], np.float32))
+    with real_runner(tmp_path, mapped) as runner:
+        one, two = run_all(runner, [task(sent), task(sent)])
+    assert (one.status, answers(one), one.outputs[0].name) == ("ok", [6.0], "score")
+    assert one.outputs[0].datatype == "FP64" and two.outputs == one.outputs
