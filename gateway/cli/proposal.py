@@ -34,11 +34,18 @@ def proposed_against(found: Inspection, champion: Path, *, version: str) -> Prop
         name, path, said = _of_endpoint(champion)
     else:
         name, path, said = "1", champion, {}
-    against = _found(inspect_file(path))
+    return proposed_beside(found, inspect_file(path), said, champion=name, version=version)
+
+
+def proposed_beside(
+    found: Inspection, other: Inspection, said: dict[str, Any], *, champion: str, version: str
+) -> Proposal:
+    """For a model beside the champion `other`, of which the endpoint file says `said`."""
+    against = _found(other)
     base = Proposal(said, {}) if said else propose(against)
     matched = match(against, _found(found))
     classes = endpoint_classes(against, _found(found))
-    return _with_section(base, matched, champion=name, version=version, classes=classes)
+    return _with_section(base, matched, champion=champion, version=version, classes=classes)
 
 
 def rendered(name: str, found: Inspection, proposal: Proposal) -> str:

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from gateway.bootstrap.prepare import prepare
-from gateway.cli.proposal import proposed_against, proposed_alone, rendered
+from gateway.cli.proposal import proposed_alone, proposed_beside, rendered
 from gateway.core.proposal import Proposal
 from gateway.runtimes.inspection import Inspection, inspect_files
 from gateway.runtimes.repository import MODEL_FILE
-from gateway.settings import Settings, parse_endpoint_file
-from gateway.stores.sql import open_store
+from gateway.settings import Settings, load_endpoint_file, parse_endpoint_file
+from gateway.stores.sql import make_store
 from tests.docs.pages import DOCS
 from tests.docs.running import environment, gateway, halves, run
 
@@ -60,11 +60,13 @@ def _save(folder: Path, files: list[Path], proposal: Proposal, found: Inspection
 
 def _prepared(folder: Path) -> dict[str, list[str]]:
     """What a gateway makes of the repository: endpoint → versions. Raises what it refuses."""
-    settings = Settings(state=folder / "state", models=folder / "models", admin_key="k" * 40)
+    settings = Settings(
+        state=folder / "state", models=folder / "models", admin_key="k" * 40, grpc_port=0
+    )
     umask = os.umask(0o022)
     prepare(settings)
     os.umask(umask)
-    store = open_store(settings.store_url)
+    store = make_store(settings.store_url)
     return {name: sorted(store.rollout(name).versions) for name in store.endpoints()}
 
 
@@ -72,20 +74,30 @@ def test_every_proposal_is_one_that_the_gateway_accepts(served: Served, tmp_path
     """For each model of the pages, alone and as a challenger: saved as it stands, it is served."""
     firsts = sorted((served.folder / "models").glob(f"*/1/{MODEL_FILE}"))
     assert len(firsts) >= len(PAGES)
-    for first in firsts:
-        second, endpoint = first.parent.with_name("2") / MODEL_FILE, first.parent.parent.name
-        one, two = (
-            found for found in inspect_files([first, second]) if isinstance(found, Inspection)
-        )
-        alone = tmp_path / "models" / f"{endpoint}-alone"
-        _save(alone, [first], proposed_alone(one), one)
-        against = tmp_path / "models" / f"{endpoint}-against"
-        _save(against, [first, second], proposed_against(two, first, version="2"), two)
-        by_folder = proposed_against(two, first.parent.parent, version="3")
-        written = rendered("model.onnx", two, by_folder)
-        parse_endpoint_file(written, source=endpoint)
+    files = [file for first in firsts for file in (first, first.parent.with_name("2") / MODEL_FILE)]
+    found = dict(zip(files, inspect_files(files), strict=True))
     expected = {}
-    for first in firsts:
-        expected[f"{first.parent.parent.name}-alone"] = ["1"]
-        expected[f"{first.parent.parent.name}-against"] = ["1", "2"]
+    for first, second in zip(files[::2], files[1::2], strict=True):
+        one, two = found[first], found[second]
+        assert isinstance(one, Inspection) and isinstance(two, Inspection)
+        alone, against = (f"{first.parent.parent.name}-{how}" for how in ("alone", "against"))
+        _save(tmp_path / "models" / alone, [first], proposed_alone(one), one)
+        beside = proposed_beside(two, one, {}, champion="1", version="2")
+        _save(tmp_path / "models" / against, [first, second], beside, two)
+        expected |= {alone: ["1"], against: ["1", "2"]}
     assert _prepared(tmp_path) == expected
+
+
+def test_a_proposal_for_an_endpoint_keeps_what_its_file_says(served: Served) -> None:
+    """By the endpoint's folder: what is there stays, and the new version has a section."""
+    folder = served.folder / "models" / "iris"
+    second = folder / "2" / MODEL_FILE
+    text = run(
+        f"audition models inspect {second} --against {folder} --version 7", folder, served.env
+    )
+    proposed = parse_endpoint_file(text, source="proposal")
+    written = load_endpoint_file(folder / "endpoint.yaml")
+    assert proposed.prediction == written.prediction and proposed.labels == written.labels
+    assert sorted(proposed.versions) == ["2", "7"]
+    assert proposed.versions["2"] == written.versions["2"]
+    assert proposed.versions["7"].outputs["probabilities"].source == "chances"
