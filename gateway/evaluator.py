@@ -24,6 +24,7 @@ from gateway.core.routes import Rollout
 from gateway.errors import StoreUnavailable
 from gateway.journal.reader import end_offsets
 from gateway.judge.archive_judge import ArchiveJudge
+from gateway.looks import Looks
 from gateway.ports import Checkpoint, ControlStore, EvaluatorReport, Registration
 from gateway.shadow.cursors import Cursor, Cursors
 from gateway.shadow.lane import Lane
@@ -42,19 +43,6 @@ _JUDGE_EVERY_S = 0.5
 _BOOKS_EVERY_S = 5.0
 #: How long after its last possible answer a worker may still be writing a record.
 _CLOSING_S = 3.0
-
-
-class _Pass(msgspec.Struct):
-    """A look of the judge that waits until everything up to `ends` has been read.
-
-    `shadow_ends` are set when the lane has run everything up to `ends`: its frames lie
-    before them. `lost_rows` are those known to be in no journal.
-    """
-
-    cut_us: int
-    ends: _Ends
-    lost_rows: int
-    shadow_ends: _Ends | None = None
 
 
 class Evaluator:
@@ -83,16 +71,16 @@ class Evaluator:
         self._make_lane = make_lane
         self._meter = meter
         self._judge = judge
-        self._act = act
         self._clock_us = clock_us
+        self._looks = Looks(
+            state, store=store, intake=intake, judge=judge, act=act, clock_us=clock_us
+        )
         self._upkeep = upkeep
         self._stopping = stopping
         self._lanes: dict[_Key, Lane] = {}
         self._known: set[str] = set()
         self._rollouts: dict[str, Rollout] = {}
         self._registrations: dict[_Key, Registration] = {}
-        self._passes: dict[_Key, _Pass] = {}
-        self._judged: dict[_Key, _Pass] = {}
         self._last: dict[str, float] = {}
         self._balanced_at = -1
         self._is_balancing = False
@@ -204,37 +192,10 @@ class Evaluator:
             self._problems.pop(name, None)
 
     def _judge_one(self, key: _Key, registration: Registration) -> None:
-        waiting = self._passes.get(key) or self._next_pass(key, registration)
-        if waiting is None:
-            return
-        self._passes[key] = waiting
-        if not self._has_read(waiting, self._lanes[key]):
-            return
-        checkpoint = self._judge.judge(registration, waiting.cut_us, waiting.ends)
-        if checkpoint is not None:
-            self._store.add_checkpoint(checkpoint)
-            rollout = self._rollouts[registration.endpoint]
-            name = f"verdict on {registration.endpoint}/{registration.version}"
-            self._problems[name] = self._act(rollout, registration, checkpoint)
-        self._judged[key] = self._passes.pop(key)
-
-    def _next_pass(self, key: _Key, registration: Registration) -> _Pass | None:
-        # The clock first, the ends after it: every row whose horizon the clock has passed
-        # then lies before the ends.
-        cut_us = self._clock_us(self._rollouts[registration.endpoint])
-        ends = end_offsets(self._journals)
-        before = self._judged.get(key)
-        found = _Pass(cut_us, ends, self._intake.lost_rows)
-        if before is not None and msgspec.structs.replace(before, shadow_ends=None) == found:
-            return None
-        return found
-
-    def _has_read(self, waiting: _Pass, lane: Lane) -> bool:
-        if waiting.shadow_ends is None and lane.has_reached(waiting.ends):
-            waiting.shadow_ends = end_offsets(self._shadows)
-        if waiting.shadow_ends is None:
-            return False
-        return self._intake.has_archived({**waiting.ends, **waiting.shadow_ends})
+        rollout = self._rollouts[registration.endpoint]
+        told = self._looks.take(registration, rollout, self._lanes[key])
+        if told is not None:
+            self._problems[f"verdict on {registration.endpoint}/{registration.version}"] = told
 
     def _balance(self) -> None:
         """Take what was archived since into the books, a bounded piece at a time."""
@@ -289,7 +250,7 @@ class Evaluator:
         }
 
     def _lane_report(self, key: _Key, lane: Lane, ends: _Ends) -> dict[str, Any]:
-        judged = self._judged.get(key)
+        judged = self._looks.last(lane.registration)
         behind = sum(max(0, end - lane.positions.get(name, 0)) for name, end in ends.items())
         return {
             "registration": lane.registration.number,

@@ -16,7 +16,9 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event
 
 from gateway.errors import InvalidSetting, StoreUnavailable
 
-_BUSY_TIMEOUT_S = 5.0
+#: The Evaluator writes at idle priority: on a busy machine it may hold the lock for seconds, and
+#: an operator had rather wait than be refused.
+_BUSY_TIMEOUT_S = 20.0
 
 
 def open_engine(url: URL, *, identity: str | None) -> Engine:
