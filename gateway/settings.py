@@ -62,6 +62,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="AUDITION_", extra="ignore")
 
     state: Path = Field(Path("state"), description="folder of journal, archive and store")
+    archive: str = Field("", description="folder or URL of the archive; empty: in the state")
     models: Path = Field(Path("models"), description="model repository")
     store: str = Field("", description="URL of the control store; empty: SQLite in the state")
     admin_key: str = Field("", description="presets the first admin key")

@@ -23,6 +23,7 @@ from typing import Any
 import msgspec
 
 from gateway.archive import manifest as manifests
+from gateway.archive.objects import Folder
 from gateway.archive.tables import ArchiveReader
 from gateway.archive.writer import ArchiveWriter
 from gateway.core.records import LabelRow, LabelsRecord, PredictionRecord, ShadowRecord
@@ -71,7 +72,7 @@ def _sizes(folder: Path, built: manifests.Manifest, rows: int) -> list[dict[str,
         dataset: round(sum(f.size_bytes for f in built.files if f.dataset == dataset) / rows, 1)
         for dataset in ("predictions", "shadows", "labels")
     }
-    load_s = _median_s(lambda: manifests.load(folder / "archive"))
+    load_s = _median_s(lambda: manifests.load(Folder(folder / "archive")))
     return [
         _figure("disk per prediction with shadow run and label", size_bytes / rows, "B",
                 n=rows, **by_dataset),
@@ -131,7 +132,9 @@ def _served(store: Any, opened: Registration) -> Rollout:
         version="2", registration=1, registration_digest=opened.digest, probability_bp=10_000
     )
     challenged = step(known, command)
-    store.commit(challenged, command=command, actor="bench", reason="", at_us=0, opened=[opened])
+    store.commit(
+        challenged, command=command, actor="bench", reason="", at_us=BEGAN_US, opened=[opened]
+    )
     return challenged
 
 
@@ -208,7 +211,7 @@ def _export(folder: Path, rows: int) -> list[dict[str, object]]:
 
 def _exported(archive: Path, form: str) -> float:
     """The peak memory of an export into nothing."""
-    arguments = [str(archive), ENDPOINT, form, str(MATURITY_S * 1_000_000), "accepted"]
+    arguments = [str(archive), "", ENDPOINT, form, str(MATURITY_S * 1_000_000), "accepted"]
     peak_mb = 0.0
     with Path("/dev/null").open("wb") as nowhere:
         child = subprocess.Popen(

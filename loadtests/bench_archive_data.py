@@ -16,6 +16,7 @@ import pyarrow as pa  # type: ignore[import-untyped]
 from gateway.archive import manifest
 from gateway.archive.files import write_file
 from gateway.archive.manifest import ArchiveFile, Manifest
+from gateway.archive.objects import Folder
 from gateway.archive.schema import FIXED, Dataset
 from gateway.core.registration import Terms
 from gateway.core.routes import Challenger, EndpointRules, Rollout, VersionFacts
@@ -36,7 +37,7 @@ def registration() -> Registration:
     """Version 2 against champion 1, open since before the first prediction."""
     terms = Terms(
         endpoint=ENDPOINT, champion_digest="1" * 64, challenger_digest="2" * 64,
-        maturity_s=MATURITY_S, min_duration_s=0,
+        maturity_s=MATURITY_S, min_duration_s=0, error_control="each",
     )  # fmt: skip
     return Registration(
         endpoint=ENDPOINT, number=1, version="2", champion="1", terms=terms,
@@ -64,7 +65,7 @@ def build(folder: Path, rows: int) -> Manifest:
     files = [file for first in range(0, rows, _FILE_ROWS) for file in _part(folder, first, rows)]
     covered = {_WRITER: 2 * rows * FRAME_BYTES, _SHADOW_WRITER: rows * FRAME_BYTES}
     made = Manifest(sequence=len(files), covered=covered, files=tuple(files))
-    manifest.swap(folder, made)
+    manifest.swap(Folder(folder), made)
     return made
 
 
@@ -79,7 +80,7 @@ def _part(folder: Path, first: int, rows: int) -> Iterator[ArchiveFile]:
         ("labels", _labels(numbers, at_us, random, truth)),
     ):
         endpoint = "" if dataset == "labels" else ENDPOINT
-        yield write_file(folder, dataset, endpoint, f"{first:09d}.parquet", table)  # type: ignore[arg-type]
+        yield write_file(Folder(folder), dataset, endpoint, f"{first:09d}.parquet", table)  # type: ignore[arg-type]
 
 
 def _predictions(numbers: Any, at_us: Any, random: Any, truth: Any) -> pa.Table:

@@ -10,13 +10,12 @@ them then skips the rest of the file.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 
 import pyarrow as pa  # type: ignore[import-untyped]
-import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 from gateway.archive.files import write_file
 from gateway.archive.manifest import ArchiveFile
+from gateway.archive.objects import Objects
 
 #: A file of so many rows is left alone, and no merge makes one of more than twice as many.
 FULL_ROWS = 131_072
@@ -51,12 +50,12 @@ def next_merge(
     return ()
 
 
-def merge(root: Path, files: Sequence[ArchiveFile], name: str) -> ArchiveFile:
+def merge(objects: Objects, files: Sequence[ArchiveFile], name: str) -> ArchiveFile:
     """Write the rows of `files` as one file. Raises OSError; `files` stay as they are."""
-    tables = [pq.ParquetFile(root / file.path).read() for file in files]
+    tables = [objects.rows(file.path) for file in files]
     table = pa.concat_tables(tables, promote_options="default")
     rows = table.sort_by([("prediction_id", "ascending"), ("row", "ascending")])
-    return write_file(root, files[0].dataset, files[0].endpoint, name, rows)
+    return write_file(objects, files[0].dataset, files[0].endpoint, name, rows)
 
 
 def _mergeable(waiting: Sequence[ArchiveFile]) -> Iterator[tuple[ArchiveFile, ...]]:

@@ -20,6 +20,7 @@ import pyarrow.csv as pa_csv  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 from gateway.archive.inference import InferenceTable, chunks, inference_table
+from gateway.archive.place import objects_at
 from gateway.archive.tables import ArchiveReader
 from gateway.core.registration import EventTime
 from gateway.errors import CorruptArchive
@@ -147,15 +148,18 @@ class _Stream:
 
 
 def main(arguments: list[str]) -> int:
-    """`FOLDER ENDPOINT FORMAT MATURITY_US EVENT_TIME`: the export on standard output.
+    """`FOLDER WHERE ENDPOINT FORMAT MATURITY_US EVENT_TIME`: the export on standard output.
+
+    FOLDER is the state's folder for archives, WHERE the setting of its place, maybe empty.
 
     A process of its own, so that a worker carries neither DuckDB nor the memory of a query,
     and behind everything else on the machine.
     """
-    folder, endpoint, form, maturity_us, event_time = arguments
+    folder, where, endpoint, form, maturity_us, event_time = arguments
     os.nice(19)
     try:
-        with ArchiveReader(Path(folder)) as reader:
+        objects = objects_at(Path(folder), where)
+        with ArchiveReader(Path(folder), objects=objects) as reader:
             export(
                 reader,
                 endpoint,

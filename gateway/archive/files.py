@@ -1,21 +1,21 @@
 """One Parquet file of the archive: written as a whole, and described for the manifest.
 
-Rules: a file is written beside, fsynced and renamed, and never changed. What the manifest
-says of it is computed from its rows here, so that readers can leave files out by it.
+Rules: a file is put as a whole (objects.py) and never changed. What the manifest says of it
+is computed from its rows here, so that readers can leave files out by it.
 """
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-from typing import Any
+from functools import partial
+from pathlib import PurePosixPath
+from typing import Any, BinaryIO
 
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.compute as pc  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
-from gateway.archive import manifest as manifests
 from gateway.archive.manifest import ArchiveFile, Range
+from gateway.archive.objects import Objects
 from gateway.archive.schema import FIXED, REPEATING, Dataset, sql_type
 
 ROW_GROUP_ROWS = 65_536
@@ -24,38 +24,22 @@ _INSTANTS = {"predictions": "accepted_at", "shadows": "started_at", "labels": "r
 
 
 def write_file(
-    root: Path, dataset: Dataset, endpoint: str, name: str, table: pa.Table
+    objects: Objects, dataset: Dataset, endpoint: str, name: str, table: pa.Table
 ) -> ArchiveFile:
-    """Write the rows as file `name` of a dataset below `root`. Raises OSError."""
-    folder = root / dataset / endpoint
-    _make_folder(folder, root)
-    path = folder / name
-    _write_durably(path, table)
-    return _described(dataset, endpoint, str(path.relative_to(root)), table, path.stat().st_size)
+    """Write the rows as object `name` of a dataset. Raises OSError."""
+    path = str(PurePosixPath(dataset, endpoint, name))
+    size_bytes = objects.put(path, partial(_write, table))
+    return _described(dataset, endpoint, path, table, size_bytes)
 
 
-def _make_folder(folder: Path, root: Path) -> None:
-    if folder.is_dir():
-        return
-    folder.mkdir(parents=True)
-    for parent in (folder.parent, root):
-        manifests.sync_folder(parent)
-
-
-def _write_durably(path: Path, table: pa.Table) -> None:
-    beside = path.with_name(f".new-{path.name}")
-    with beside.open("wb") as file:
-        pq.write_table(
-            table,
-            file,
-            compression="zstd",
-            use_dictionary=[name for name in REPEATING if name in table.column_names],
-            row_group_size=ROW_GROUP_ROWS,
-        )
-        file.flush()
-        os.fsync(file.fileno())
-    beside.rename(path)
-    manifests.sync_folder(path.parent)
+def _write(table: pa.Table, file: BinaryIO) -> None:
+    pq.write_table(
+        table,
+        file,
+        compression="zstd",
+        use_dictionary=[name for name in REPEATING if name in table.column_names],
+        row_group_size=ROW_GROUP_ROWS,
+    )
 
 
 def _described(

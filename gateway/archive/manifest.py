@@ -3,18 +3,16 @@
 Rules: swapping the manifest is THE commit. A file that it does not list does not exist for
 any reader, and a frame is in the archive exactly if it lies within `covered`. So after a
 crash at any moment the tail goes on at `covered`, and nothing is lost or there twice. A file
-that a swap leaves out stays on the disk as `retired` for a while, because a reader may be
+that a swap leaves out stays there as `retired` for a while, because a reader may be
 working from the manifest before.
 """
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import msgspec
 
 from gateway.archive.gaps import Gap
+from gateway.archive.objects import Objects
 from gateway.archive.schema import Dataset
 from gateway.errors import CorruptArchive
 
@@ -37,7 +35,7 @@ class ArchiveFile(msgspec.Struct, frozen=True, omit_defaults=True):
 
     dataset: Dataset
     endpoint: str  # empty for labels: they carry prediction ids only
-    path: str  # relative to the archive's folder
+    path: str  # among the archive's objects
     rows: int
     prediction_ids: tuple[str, str]
     sources: dict[str, Range]
@@ -76,32 +74,18 @@ class Manifest(msgspec.Struct, frozen=True):
     gaps: tuple[Gap, ...] = ()
 
 
-def load(folder: Path) -> Manifest:
-    """The manifest of `folder`, an empty one before the first. Raises CorruptArchive."""
-    path = folder / NAME
+def load(objects: Objects) -> Manifest:
+    """The manifest among `objects`, an empty one before the first. Raises CorruptArchive."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Manifest)
+        return msgspec.json.decode(objects.read(NAME), type=Manifest)
     except FileNotFoundError:
         return Manifest()
     except msgspec.DecodeError as error:
-        raise CorruptArchive(f"{path}: {error}; put the file of a backup in its place") from None
+        name = objects.name(NAME)
+        raise CorruptArchive(f"{name}: {error}; put the file of a backup in its place") from None
 
 
-def swap(folder: Path, manifest: Manifest) -> None:
+def swap(objects: Objects, manifest: Manifest) -> None:
     """Make `manifest` the archive's, all or nothing, also if the power fails."""
-    beside = folder / f".new-{NAME}"
-    with beside.open("wb") as file:
-        file.write(msgspec.json.encode(manifest))
-        file.flush()
-        os.fsync(file.fileno())
-    beside.rename(folder / NAME)
-    sync_folder(folder)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in `folder` durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    content = msgspec.json.encode(manifest)
+    objects.put(NAME, lambda file: file.write(content))

@@ -20,6 +20,7 @@ from duckdb.func import PythonUDFType
 
 from gateway.archive import manifest as manifests
 from gateway.archive.manifest import SPILL, ArchiveFile, Manifest
+from gateway.archive.objects import Folder, Objects
 from gateway.archive.schema import FIXED, Dataset, cast_sql, literal, quoted, sql_type, widened
 from gateway.core.split import is_sampled
 
@@ -42,12 +43,20 @@ class Rows(Protocol):
 
 
 class ArchiveReader:
-    """A DuckDB connection over the archive in `folder`. Use it in one thread at a time."""
+    """A DuckDB connection over an archive. Use it in one thread at a time."""
 
-    def __init__(self, folder: Path, *, threads: int = 1, memory_limit_mb: int = 512) -> None:
-        """Raises CorruptArchive. A folder without an archive reads as an empty one."""
-        self._folder = folder
-        self._manifest = manifests.load(folder)
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        objects: Objects | None = None,
+        threads: int = 1,
+        memory_limit_mb: int = 512,
+    ) -> None:
+        """Raises CorruptArchive. Its files are in `folder`, unless `objects` are given: then
+        only what outgrows the memory goes there. A place without an archive reads as empty."""
+        self._objects = objects or Folder(folder)
+        self._manifest = manifests.load(self._objects)
         self._types: dict[tuple[Dataset, str], dict[str, str]] = {}
         #: Of tables that are held from one pass to the next, how far they have come.
         self.kept_upto: dict[str, int] = {}
@@ -60,6 +69,7 @@ class ArchiveReader:
                 "preserve_insertion_order": False,
             },
         )
+        self._objects.attach(self._connection)
         # The kernel caches files already. Caches of DuckDB's own saved no CPU over an archive of
         # a million predictions and let a soaked Evaluator grow by 1.6 MB a thousand requests.
         self._connection.execute("SET TimeZone = 'UTC'; SET enable_external_file_cache = false")
@@ -83,7 +93,7 @@ class ArchiveReader:
 
     def refresh(self) -> None:
         """See what was flushed since."""
-        self._manifest = manifests.load(self._folder)
+        self._manifest = manifests.load(self._objects)
         self._types.clear()
 
     @property
@@ -119,7 +129,7 @@ class ArchiveReader:
         alike: dict[tuple[tuple[str, str], ...], list[str]] = {}
         for file in self.files(dataset, endpoint, keep):
             paths = alike.setdefault(tuple(sorted(file.tensors.items())), [])
-            paths.append(literal(str(self._folder / file.path)))
+            paths.append(literal(self._objects.name(file.path)))
         fixed = {name: types[name] for name in FIXED[dataset]}
         selects = [
             f"SELECT {_columns(types, {**fixed, **dict(tensors)})} "

@@ -1,13 +1,14 @@
 """The archive's writer: frames of the journals in, Parquet files and a manifest out.
 
-Rules: one writer a folder. Files are written beside, fsynced and renamed before the manifest
-that lists them is swapped (see manifest.py), so a flush, a merge or a deletion has happened
-as a whole or not at all; after a crash the tail goes on at `covered`. Files that go stay on
-the disk as retired ones until `remove_retired`. When to do any of it is the caller's business.
+Rules: one writer an archive. Files are put (objects.py) before the manifest that lists them
+is swapped (manifest.py), so a flush, a merge or a deletion has happened as a whole or not at
+all; after a crash the tail goes on at `covered`. Files that go stay there as retired ones
+until `remove_retired`. When to do any of it is the caller's business.
 """
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -22,9 +23,14 @@ from gateway.archive.compaction import merge, next_merge
 from gateway.archive.files import write_file
 from gateway.archive.gaps import RowCounts
 from gateway.archive.manifest import ArchiveFile, Manifest, Retired
+from gateway.archive.objects import BESIDE, Folder, Objects
 from gateway.archive.schema import Dataset
 from gateway.core.records import LabelsRecord, PredictionRecord, ShadowRecord
 
+#: What a writer may have left behind. Nothing else is ever removed: a place may have other users.
+_OURS = re.compile(
+    rf"(predictions|shadows|labels)/.*\d{{9}}-\d{{3}}\.parquet|{re.escape(BESIDE + manifests.NAME)}"
+)
 _DATASETS: dict[type, Dataset] = {
     PredictionRecord: "predictions",
     ShadowRecord: "shadows",
@@ -35,15 +41,17 @@ _DATASETS: dict[type, Dataset] = {
 class ArchiveWriter:
     """Appends to the archive in `folder`, which is made if it is not there."""
 
-    def __init__(self, folder: Path) -> None:
-        """Raises CorruptArchive. Files that no manifest lists are removed."""
+    def __init__(self, folder: Path, *, objects: Objects | None = None) -> None:
+        """Raises CorruptArchive. Files that no manifest lists are removed. If `objects` are
+        given, the archive is there, and `folder` has what its readers put on this machine."""
         folder.mkdir(parents=True, exist_ok=True)
-        self._folder = folder
-        self._manifest = manifests.load(folder)
+        self._objects = objects or Folder(folder)
+        self._manifest = manifests.load(self._objects)
         self._seen = dict(self._manifest.covered)
         self._pending: list[Framed] = []
         self._counts = RowCounts(self._manifest.accepted, self._manifest.covered)
-        _remove_strays(folder, self._manifest)
+        _remove_strays(self._objects, self._manifest)
+        _remove_spilled(folder)
 
     @property
     def covered(self) -> dict[str, int]:
@@ -130,7 +138,7 @@ class ArchiveWriter:
         """
         files = next_merge(self._manifest.files, at_least=at_least, span_us=span_us)
         if files:
-            merged = merge(self._folder, files, f"{self._manifest.sequence + 1:09d}-000.parquet")
+            merged = merge(self._objects, files, f"{self._manifest.sequence + 1:09d}-000.parquet")
             self._replace(files, merged, at_us=at_us)
         return bool(files)
 
@@ -145,7 +153,7 @@ class ArchiveWriter:
         """Delete files that were retired before then; whether there were any."""
         due = [one for one in self._manifest.retired if one.at_us < before_us]
         for one in due:
-            (self._folder / one.path).unlink(missing_ok=True)
+            self._objects.delete(one.path)
         if due:
             left = tuple(one for one in self._manifest.retired if one.at_us >= before_us)
             self._swap(retired=left)
@@ -171,13 +179,13 @@ class ArchiveWriter:
     def _swap(self, **changed: Any) -> None:
         sequence = self._manifest.sequence + 1
         swapped = msgspec.structs.replace(self._manifest, sequence=sequence, **changed)
-        manifests.swap(self._folder, swapped)
+        manifests.swap(self._objects, swapped)
         self._manifest = swapped
 
     def _write(self, sequence: int, part: tuple[int, _Part]) -> ArchiveFile:
         number, (dataset, endpoint, table) = part
         name = f"{sequence:09d}-{number:03d}.parquet"
-        return write_file(self._folder, dataset, endpoint, name, table)
+        return write_file(self._objects, dataset, endpoint, name, table)
 
 
 _Part = tuple[Dataset, str, pa.Table]
@@ -227,13 +235,15 @@ def _agree(one: pa.Schema, other: pa.Schema) -> bool:
     return all(one.field(name).type == other.field(name).type for name in shared)
 
 
-def _remove_strays(folder: Path, manifest: Manifest) -> None:
+def _remove_strays(objects: Objects, manifest: Manifest) -> None:
     """What a crash left half done: nobody ever saw these files."""
-    listed = {folder / file.path for file in manifest.files}
-    listed |= {folder / file.path for file in manifest.retired}
-    for path in (*folder.rglob("*.parquet"), *folder.glob(f".new-{manifests.NAME}")):
-        if path not in listed:
-            path.unlink()
+    listed = {file.path for file in manifest.files} | {one.path for one in manifest.retired}
+    for path in objects.paths():
+        if path not in listed and _OURS.fullmatch(path):
+            objects.delete(path)
+
+
+def _remove_spilled(folder: Path) -> None:
     for spilled in folder.glob(f"{manifests.SPILL}*"):
         process_id = spilled.name.removeprefix(manifests.SPILL).partition("-")[0]
         if not Path("/proc", process_id).exists():

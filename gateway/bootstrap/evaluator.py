@@ -11,6 +11,7 @@ import traceback
 from functools import partial
 
 from gateway.archive.intake import Intake
+from gateway.archive.place import objects_at
 from gateway.archive.upkeep import ArchiveUpkeep
 from gateway.archive.writer import ArchiveWriter
 from gateway.bootstrap.clocks import EndpointClock
@@ -111,8 +112,9 @@ def build_evaluator(
     """The Evaluator over one state folder."""
     state = settings.state
     cursors = Cursors(state / "shadow")
-    archive = ArchiveWriter(state / "archive")
-    judge = ArchiveJudge(state / "archive", store)
+    objects = objects_at(state / "archive", settings.archive)
+    archive = ArchiveWriter(state / "archive", objects=objects)
+    judge = ArchiveJudge(state / "archive", store, objects=objects)
     journals = SharedJournals(state / "journal")
     gate = Gate(_schedule(settings), clock_us=now_us)
     meter = TaxMeter(gate, budget_ms=settings.shadow_tax_budget_ms, now_us=now_us())

@@ -53,6 +53,17 @@ def prepare(settings: Settings) -> None:
     fresh = _inspect_new(store, repository, list(files))
     for endpoint, file in files.items():
         _bring_up(store, repository, endpoint, file, fresh[endpoint])
+    _claim_archive(settings)
+
+
+def _claim_archive(settings: Settings) -> None:
+    mark = settings.state / "archive-id"
+    if settings.archive or mark.exists():
+        # It brings pyarrow, 40 MB. And it comes after the forks that inspect models, because a
+        # storage's client has threads.
+        from gateway.archive.place import claim  # noqa: PLC0415
+
+        claim(settings.state / "archive", settings.archive, mark=mark)
 
 
 def _check_providers(wanted: Sequence[str]) -> None:

@@ -208,6 +208,7 @@ class WorkerApp:
         )
         exports = export_routes(
             settings.state / "archive",
+            where=settings.archive,
             rules_of=lambda endpoint: self._store.rollout(endpoint).rules,
             covered_now=lambda: _archived_now(self._store, journals),
         )

@@ -9,6 +9,7 @@ from pathlib import Path
 from gateway.archive.comparisons import Scope
 from gateway.archive.excerpt import new_files
 from gateway.archive.final_labels import latest_observation_us
+from gateway.archive.objects import Objects
 from gateway.archive.tables import ArchiveReader
 from gateway.core.routes import Rollout
 from gateway.judge.accounts import Accounts
@@ -18,10 +19,13 @@ from gateway.ports import Checkpoint, ControlStore, Registration
 
 
 class ArchiveJudge:
-    """Reaches checkpoints over the archive in one folder. Use it in one thread."""
+    """Reaches checkpoints over one archive. Use it in one thread."""
 
-    def __init__(self, folder: Path, store: ControlStore) -> None:
-        self._reader = ArchiveReader(folder)
+    def __init__(
+        self, folder: Path, store: ControlStore, *, objects: Objects | None = None
+    ) -> None:
+        """The archive is in `folder`, or, if given, in `objects`, and its ledger in `folder`."""
+        self._reader = ArchiveReader(folder, objects=objects)
         self.accounts = Accounts(self._reader, folder)
         self._store = store
         self._rollouts: dict[tuple[str, int], Rollout] = {}

@@ -52,10 +52,13 @@ def export_routes(
     *,
     rules_of: RulesOf,
     covered_now: CoveredNow,
+    where: str = "",
     command: Sequence[str] = COMMAND,
 ) -> tuple[GuardedRoute, ...]:
-    """The export's route over the archive in a folder."""
-    exports = _Exports(archive, rules_of=rules_of, covered_now=covered_now, command=command)
+    """The export's route over the archive in a folder, or at `where` unless that is empty."""
+    exports = _Exports(
+        (str(archive), where), rules_of=rules_of, covered_now=covered_now, command=command
+    )
     return (GuardedRoute(EXPORT, exports.answer),)
 
 
@@ -81,7 +84,12 @@ class _Exports:
     """The exports under way in this worker."""
 
     def __init__(
-        self, archive: Path, *, rules_of: RulesOf, covered_now: CoveredNow, command: Sequence[str]
+        self,
+        archive: tuple[str, str],
+        *,
+        rules_of: RulesOf,
+        covered_now: CoveredNow,
+        command: Sequence[str],
     ) -> None:
         self._archive = archive
         self._rules_of = rules_of
@@ -114,7 +122,7 @@ class _Exports:
         try:
             await self._covered_now()
             process = await asyncio.create_subprocess_exec(
-                *self._command, str(self._archive), endpoint, form,
+                *self._command, *self._archive, endpoint, form,
                 str(rules.maturity_s * 1_000_000), rules.event_time,
                 stdin=DEVNULL, stdout=PIPE, stderr=PIPE,
             )  # fmt: skip

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from gateway.archive import compaction, manifest
 from gateway.archive.compaction import next_merge
 from gateway.archive.manifest import ArchiveFile
+from gateway.archive.objects import Folder
 from gateway.archive.tables import ArchiveReader
 from gateway.archive.writer import ArchiveWriter
 from tests.archive.records import label, labels, prediction, shadow, tensor
@@ -36,7 +37,7 @@ def _file(number: int, rows: int, **changed: Any) -> ArchiveFile:
 def _rows(folder: Path) -> list[str]:
     """Every row of every dataset that the manifest lists, in one order."""
     found = []
-    for file in manifest.load(folder).files:
+    for file in manifest.load(Folder(folder)).files:
         for row in pq.read_table(folder / file.path).to_pylist():
             present = {name: value for name, value in row.items() if value is not None}
             found.append(f"{file.dataset}/{file.endpoint}: {sorted(present.items())}")
@@ -83,7 +84,7 @@ def test_compaction_changes_no_row(drawn: list[tuple[str, str, str, int, Any, bo
         _compact_all(writer)
         assert _rows(folder) == before
         assert writer.covered == covered
-        for file in manifest.load(folder).files:
+        for file in manifest.load(Folder(folder)).files:
             _require_described(folder, file)
 
 
@@ -186,14 +187,14 @@ def test_a_kill_at_any_moment_loses_and_doubles_nothing(tmp_path: Path) -> None:
 
 def _wait_past(folder: Path, covered: int) -> None:
     deadline = time.monotonic() + 60
-    while manifest.load(folder).covered.get("w", 0) <= covered + 5:
+    while manifest.load(Folder(folder)).covered.get("w", 0) <= covered + 5:
         assert time.monotonic() < deadline
         time.sleep(0.005)
 
 
 def _require_whole(folder: Path) -> int:
     """Everything up to `covered` is there once; returns how many frames that are."""
-    found = manifest.load(folder)
+    found = manifest.load(Folder(folder))
     (covered,) = set(found.covered.values())
     names = [f"{number:032x}" for number in range(1, covered + 1)]
     with ArchiveReader(folder) as reader:

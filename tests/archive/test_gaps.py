@@ -7,6 +7,7 @@ from pathlib import Path
 from gateway.archive.gaps import Gap, RowCounts, unrecorded_rows
 from gateway.archive.intake import Intake
 from gateway.archive.manifest import Manifest, load
+from gateway.archive.objects import Folder
 from gateway.archive.writer import ArchiveWriter
 from gateway.journal.writer import JournalWriter
 from tests.archive.records import prediction
@@ -52,7 +53,7 @@ class Scene:
         while intake.read():
             pass
         intake.flush(idle=True)
-        return load(self.folder / "archive")
+        return load(Folder(self.folder / "archive"))
 
 
 def lost(manifest: Manifest, *, since_s: int = 0) -> int:

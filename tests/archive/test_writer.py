@@ -10,6 +10,7 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
 
 from gateway.archive import manifest
+from gateway.archive.objects import Folder
 from gateway.archive.writer import ArchiveWriter
 from gateway.errors import CorruptArchive
 from tests.archive.records import label, labels, prediction, shadow, tensor
@@ -17,7 +18,7 @@ from tests.archive.records import label, labels, prediction, shadow, tensor
 
 def _rows(folder: Path, dataset: str) -> list[dict[str, object]]:
     """All rows of a dataset, in the manifest's order."""
-    files = [file for file in manifest.load(folder).files if file.dataset == dataset]
+    files = [file for file in manifest.load(Folder(folder)).files if file.dataset == dataset]
     return [row for file in files for row in pq.read_table(folder / file.path).to_pylist()]
 
 
@@ -99,7 +100,7 @@ def test_an_undecodable_request_is_one_row_without_inputs(tmp_path: Path) -> Non
         ("ok", 1.0),
         ("undecodable", None),
     ]
-    assert len(manifest.load(tmp_path).files) == 1
+    assert len(manifest.load(Folder(tmp_path)).files) == 1
 
 
 def test_one_name_with_two_types_goes_to_two_files(tmp_path: Path) -> None:
@@ -129,7 +130,7 @@ def test_the_manifest_describes_each_file(tmp_path: Path) -> None:
         writer.append("w1", end, prediction(f"p{end}", accepted_at_us=at_us, rows=2))
     writer.append("w2", 4, prediction("p4", accepted_at_us=20, occurred_at_us=7))
     writer.flush()
-    (file,) = manifest.load(tmp_path).files
+    (file,) = manifest.load(Folder(tmp_path)).files
     assert (file.rows, file.prediction_ids) == (5, ("p4", "p9"))
     assert (file.accepted_at_us, file.occurred_at_us) == ((10, 30), (7, 7))
     assert file.sources == {"w1": (5, 9), "w2": (4, 4)}
@@ -164,7 +165,7 @@ def test_a_crash_in_a_flush_leaves_nothing(
     writer = ArchiveWriter(tmp_path)
     writer.append("w1", 1, prediction("p1"))
     writer.flush()
-    before = manifest.load(tmp_path)
+    before = manifest.load(Folder(tmp_path))
     writer.append("w1", 2, prediction("p2"))
     writer.append("w1", 3, labels(label("p1", 1.0)))
     renames = {"first file": 1, "second file": 2, "manifest": 3}[crash_at]
@@ -172,7 +173,7 @@ def test_a_crash_in_a_flush_leaves_nothing(
     with pytest.raises(OSError, match="no space"):
         writer.flush()
     monkeypatch.undo()
-    assert manifest.load(tmp_path) == before
+    assert manifest.load(Folder(tmp_path)) == before
     reopened = ArchiveWriter(tmp_path)
     assert reopened.covered == {"w1": 1}
     assert len(list(tmp_path.rglob("*.parquet"))) == 1
