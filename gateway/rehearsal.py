@@ -123,7 +123,7 @@ class Rehearser:
         if limit_rows is not None:
             after_id = newest_after(self._reader, wanted, rows=limit_rows)
         labels = self._reader.files("labels", "")
-        scratch = ScratchArchive(self._scratch, labels)
+        scratch = ScratchArchive(self._scratch, labels, self._reader.objects)
         try:
             parts = self._run(wanted, after_id, scratch, _total(counts, limit_rows))
         finally:

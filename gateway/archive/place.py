@@ -58,10 +58,8 @@ def claim(own: Path, where: str, *, mark: Path) -> None:
     """
     marks, known = Folder(mark.parent), _id(Folder(mark.parent), mark.name)
     if not where:
-        raise InvalidSetting(
-            f"{_SETTING}: is not set, and the archive of this state folder is elsewhere; set it "
-            f"to that place again, or copy all files of the archive to {own} and remove {mark}"
-        )
+        require_here(own, mark)
+        return
     objects = objects_at(own, where)
     try:
         _probe(objects)
@@ -78,6 +76,15 @@ def claim(own: Path, where: str, *, mark: Path) -> None:
         identity = secrets.token_hex(16).encode()
         _put(objects, mark.name, identity)
         _put(marks, mark.name, identity)
+
+
+def require_here(own: Path, mark: Path) -> None:
+    """Raise InvalidSetting where the archive of a state folder is not in it."""
+    if mark.exists():
+        raise InvalidSetting(
+            f"{_SETTING}: is not set, and the archive of this state folder is elsewhere; set it "
+            f"to that place again, or copy all files of the archive to {own} and remove {mark}"
+        )
 
 
 def _split(where: str) -> SplitResult:

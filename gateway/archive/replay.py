@@ -9,7 +9,9 @@ Every row of the endpoint in the time asked for is in exactly one of `COUNTED`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 import pyarrow as pa  # type: ignore[import-untyped]
@@ -18,6 +20,7 @@ from gateway.archive import manifest as manifests
 from gateway.archive.columns import Framed, shadow_tables
 from gateway.archive.files import write_file
 from gateway.archive.manifest import ArchiveFile, Manifest
+from gateway.archive.objects import Folder, Objects
 from gateway.archive.schema import FIXED, Dataset, literal, quoted
 from gateway.archive.tables import ArchiveReader, Keep
 from gateway.core.registration import EventTime
@@ -53,18 +56,6 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
         least = "true" if self.since_us is None else f"{self.event_us} >= {self.since_us}"
         most = "true" if self.until_us is None else f"{self.event_us} < {self.until_us}"
         return f"coalesce({least} AND {most}, true)"
-
-
-def borrow(archive: Path, scratch: Path) -> None:
-    """Make `scratch` an archive that names the files of `archive`, and can spill on its own."""
-    found = manifests.load(archive)
-    files = tuple(_by_whole_path(file, archive) for file in found.files)
-    scratch.mkdir(parents=True)
-    manifests.swap(scratch, msgspec.structs.replace(found, files=files, retired=()))
-
-
-def _by_whole_path(file: ArchiveFile, archive: Path) -> ArchiveFile:
-    return msgspec.structs.replace(file, path=str((archive / file.path).absolute()))
 
 
 def count_rows(reader: ArchiveReader, wanted: Wanted) -> dict[str, int]:
@@ -136,11 +127,14 @@ def _kind(reader: ArchiveReader, wanted: Wanted) -> str:
 class ScratchArchive:
     """An archive of what was run again, beside the labels of the archive that was read."""
 
-    def __init__(self, folder: Path, labels: Sequence[ArchiveFile]) -> None:
-        """`folder` must not exist; `labels` are named by whole paths."""
+    def __init__(self, folder: Path, labels: Sequence[ArchiveFile], source: Objects) -> None:
+        """`folder` must not exist; the `labels` are copied from `source`."""
         folder.mkdir(parents=True)
-        self._folder = folder
+        self._objects = Folder(folder)
         self._files = list(labels)
+        for file in labels:
+            content = source.read(file.path)
+            self._objects.put(file.path, partial(_write, content))
         self._swap()
 
     def add(self, predictions: pa.Table, shadows: Sequence[Framed]) -> list[str]:
@@ -154,12 +148,16 @@ class ScratchArchive:
 
     def _write(self, dataset: Dataset, endpoint: str, table: pa.Table) -> str:
         name = f"{len(self._files):09d}.parquet"
-        file = write_file(self._folder, dataset, endpoint, name, table)
+        file = write_file(self._objects, dataset, endpoint, name, table)
         self._files.append(file)
         return file.path
 
     def _swap(self) -> None:
-        manifests.swap(self._folder, Manifest(files=tuple(self._files)))
+        manifests.swap(self._objects, Manifest(files=tuple(self._files)))
+
+
+def _write(content: bytes, file: BinaryIO) -> None:
+    file.write(content)
 
 
 def _typed(table: pa.Table) -> pa.Table:

@@ -97,6 +97,11 @@ class ArchiveReader:
         self._types.clear()
 
     @property
+    def objects(self) -> Objects:
+        """Where the files are."""
+        return self._objects
+
+    @property
     def manifest(self) -> Manifest:
         """The archive as this reader sees it."""
         return self._manifest

@@ -12,7 +12,8 @@ import msgspec
 
 from gateway.archive.comparisons import Scope
 from gateway.archive.final_labels import latest_observation_us
-from gateway.archive.replay import borrow
+from gateway.archive.objects import Objects
+from gateway.archive.place import objects_at, require_here
 from gateway.archive.tables import ArchiveReader
 from gateway.bootstrap.clocks import EndpointClock
 from gateway.bootstrap.control import known_store
@@ -46,8 +47,7 @@ def rehearse(settings: Settings, asked: Asked, advance: Callable[[int, int], Non
     scope = _scope(settings, asked)
     with tempfile.TemporaryDirectory(prefix="audition-rehearsal-") as folder:
         scratch = Path(folder)
-        borrow(settings.state / "archive", scratch / "read")
-        with ArchiveReader(scratch / "read") as reader:
+        with ArchiveReader(scratch, objects=_archive(settings)) as reader:
             rehearser = Rehearser(
                 reader,
                 scope,
@@ -57,11 +57,18 @@ def rehearse(settings: Settings, asked: Asked, advance: Callable[[int, int], Non
             )
             try:
                 return _rehearse(settings, asked, scope, reader, rehearser)
-            except duckdb.IOException as error:
+            except (duckdb.IOException, FileNotFoundError) as error:
                 raise CorruptArchive(
                     f"the archive cannot be read: {error}. If it was compacted meanwhile, rehearse "
                     "again, on fewer rows"
                 ) from error
+
+
+def _archive(settings: Settings) -> Objects:
+    own = settings.state / "archive"
+    if not settings.archive:
+        require_here(own, settings.state / "archive-id")
+    return objects_at(own, settings.archive)
 
 
 def _scope(settings: Settings, asked: Asked) -> Scope:
