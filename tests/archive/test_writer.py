@@ -65,7 +65,7 @@ def test_an_empty_batch_is_no_row_and_is_covered(tmp_path: Path, width: int) -> 
     writer.flush()
     found = [(row["prediction_id"], row["row"]) for row in _rows(tmp_path, "predictions")]
     assert sorted(found) == [("p1", 0), ("p1", 1), ("p3", 0)]
-    assert manifest.load(tmp_path).covered["w1"] == 4
+    assert manifest.load(Folder(tmp_path)).covered["w1"] == 4
 
 
 def test_lists_of_different_lengths_keep_their_items(tmp_path: Path) -> None:
