@@ -31,6 +31,7 @@ from loadtests import (
     bench_journal,
     bench_labels,
     bench_shadow,
+    bench_startup,
     bench_statistics,
 )
 from loadtests.bench_figures import Figure, given_figure, serving_figures, show
@@ -67,6 +68,7 @@ def main() -> None:
     archive = bench_archive.figures(100_000 if options.quick else bench_archive.ROWS)
     shadow = bench_shadow.figures(*((10_000, 4.0) if options.quick else ()))
     alone = [*bench_statistics.figures(), *bench_codec.figures(), *bench_journal.figures()]
+    alone += bench_startup.figures()
     figures += map(given_figure, [*labels, *heavy, *archive, *shadow, *alone])
     show(console, figures, turns)
     if options.json is not None:

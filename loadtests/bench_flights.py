@@ -22,13 +22,7 @@ _REQUESTS = 2000
 
 def flights_figures(folder: Path) -> list[Figure]:
     """Start the gateway over the flights models, send flights for a while, look at the worker."""
-    models = folder / "flights-models"
-    subprocess.run(
-        python("models/build_flights.py", "--output", str(models)),
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-    )
+    models = build_flights_models(folder / "flights-models")
     target = gateway_target(
         "flights",
         endpoint=_ENDPOINT,
@@ -46,6 +40,17 @@ def flights_figures(folder: Path) -> list[Figure]:
             at_most("memory of a worker, 4 flights models", rss_mb, RSS_BAR_MB, "MB"),
             at_most("start to ready, flights models", server.ready_s, READY_BAR_S, "s"),
         ]
+
+
+def build_flights_models(models: Path) -> Path:
+    """The repository of the demo's four models, trained into `models`."""
+    subprocess.run(
+        python("models/build_flights.py", "--output", str(models)),
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
+    return models
 
 
 def _bodies(path: Path) -> Path:
