@@ -118,7 +118,7 @@ def _request_parameters(sent: Mapping[str, InferParameter]) -> dict[str, Any]:
     if isinstance(attributes, str):
         try:
             parameters["attributes"] = msgspec.json.decode(attributes)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, RecursionError):
             raise InvalidInput(
                 "parameters.attributes", "send an object as JSON in a string_param"
             ) from None

@@ -192,6 +192,17 @@ def test_unknown_fields_are_passed_over(make_grpc: MakeScene) -> None:
 # -- what is refused -------------------------------------------------------------------------
 
 
+def test_attributes_that_nest_without_end_are_bad_input(make_grpc: MakeScene) -> None:
+    """As any other text that is no object, and on record."""
+    scene = make_grpc({"1": models.linear()})
+    for opening in ("[", '{"a":'):
+        assert refused(scene, parameters={"attributes": opening * 3000}) == (
+            "INVALID_ARGUMENT",
+            "parameters.attributes: send an object as JSON in a string_param",
+        )
+    assert [one.status for one in scene.records()] == ["undecodable"] * 2
+
+
 def test_bad_input_is_named_as_rest_names_it(make_grpc: MakeScene) -> None:
     """Each an INVALID_ARGUMENT that begins with the path, and one undecodable record."""
     scene = make_grpc({"1": models.linear()})
