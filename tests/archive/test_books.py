@@ -92,7 +92,7 @@ _ROW = st.tuples(
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(_ROW, max_size=40), st.integers(0, 10_000))
 def test_the_books_balance(drawn: list[tuple[int, str, int, str | None, bool]], share: int) -> None:
     """Any mix of outcomes and any sampling add up, and unsampled is what the hash says."""

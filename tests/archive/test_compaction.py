@@ -61,7 +61,7 @@ _FRAME = st.tuples(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(_FRAME, max_size=40))
 def test_compaction_changes_no_row(drawn: list[tuple[str, str, str, int, Any, bool]]) -> None:
     """Every row is there as it was, and the manifest's ranges are those of the rows."""

@@ -8,7 +8,7 @@ from math import floor
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.evidence import (
@@ -56,7 +56,6 @@ def test_an_entity_speaks_once_by_its_floored_mean(rows: list[tuple[int, int]]) 
     assert entity_means(codes, values).tolist() == expected
 
 
-@settings(deadline=None)
 @given(quantised, quantised)
 def test_merging_equals_gathering_together(some: list[int], others: list[int]) -> None:
     """merge is the histogram of both, from either side, and changes neither."""
@@ -67,7 +66,6 @@ def test_merging_equals_gathering_together(some: list[int], others: list[int]) -
     assert (a.n, b.n, together.n) == (len(some), len(others), len(some) + len(others))
 
 
-@settings(deadline=None)
 @given(quantised)
 def test_the_mean_is_that_of_the_values(values: list[int]) -> None:
     """And None, not 0, where there is nothing to average."""
@@ -75,7 +73,6 @@ def test_the_mean_is_that_of_the_values(values: list[int]) -> None:
     assert mean == (sum(values) / (len(values) * SCALE) if values else None)
 
 
-@settings(deadline=None)
 @given(quantised, quantised, st.integers(0, 9))
 def test_written_evidence_reads_back_the_same(some: list[int], others: list[int], n: int) -> None:
     """JSON there and back is equal, and writing it again gives the same bytes."""

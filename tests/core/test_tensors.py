@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from tritonclient.utils import serialize_byte_tensor, triton_to_np_dtype
@@ -40,7 +40,6 @@ def test_onnx_types_map_to_datatypes() -> None:
         datatype_of_onnx("tensor(bfloat16)")
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_raw_bytes_round_trip_bit_for_bit(data: st.DataObject) -> None:
     """Raw bytes give back the same bits: NaN payloads, signed zeros, any shape."""
@@ -53,7 +52,6 @@ def test_raw_bytes_round_trip_bit_for_bit(data: st.DataObject) -> None:
     assert to_raw(back) == raw
 
 
-@settings(deadline=None)
 @given(hnp.arrays(np.dtype("O"), SHAPES, elements=st.binary(max_size=9)))
 def test_bytes_round_trip_as_the_public_client_writes_them(array: np.ndarray) -> None:
     """BYTES elements, trailing zero bytes included, survive and match tritonclient's form."""

@@ -72,7 +72,7 @@ _STEP = st.one_of(
 )  # fmt: skip
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(_STEP, min_size=8, max_size=25), st.sampled_from([0, 5000, 10_000]), st.integers(4, 40)
 )

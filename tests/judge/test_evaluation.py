@@ -341,7 +341,7 @@ _TERMS = st.builds(
     event_time=st.sampled_from(["accepted", "client"]),
 )
 _CUTS = st.lists(st.integers(0, 60), max_size=4).map(lambda cuts: [*sorted(cuts), END_S])
-_PROPERTY = settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+_PROPERTY = settings(max_examples=12, suppress_health_check=[HealthCheck.too_slow])
 
 
 @_PROPERTY

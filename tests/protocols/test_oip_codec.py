@@ -46,7 +46,6 @@ def assert_same(actual: Array, expected: Array) -> None:
         assert actual.tobytes() == expected.tobytes()
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(tensors(), st.booleans()), min_size=1, max_size=3))
 def test_requests_of_the_public_client_are_read_bit_for_bit(
     sent: list[tuple[tuple[str, Array], bool]],
@@ -66,7 +65,6 @@ def test_requests_of_the_public_client_are_read_bit_for_bit(
         assert_same(arrays[f"x{index}"], array)
 
 
-@settings(deadline=None)
 @given(tensors())
 def test_nested_and_flat_json_are_the_same_tensor(sent: tuple[str, Array]) -> None:
     """Nesting by the shape changes nothing."""
@@ -79,7 +77,6 @@ def test_nested_and_flat_json_are_the_same_tensor(sent: tuple[str, Array]) -> No
         assert_same(decode_inputs(decode_request(body, None), {"x": spec}, ["x"])["x"], array)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(tensors(), st.booleans()), min_size=1, max_size=3))
 def test_answers_are_read_by_the_public_client_bit_for_bit(
     sent: list[tuple[tuple[str, Array], bool]],
@@ -116,7 +113,6 @@ def any_bits(draw: st.DrawFn) -> tuple[str, Array]:
     return name, np.frombuffer(raw, dtype).reshape(shape)
 
 
-@settings(deadline=None)
 @given(any_bits())
 def test_odd_bits_arrive_as_they_were_sent(sent: tuple[str, Array]) -> None:
     """Both ways as binary, where the input may be missing; infinities are refused, not changed."""
@@ -146,7 +142,6 @@ def test_odd_bits_arrive_as_they_were_sent(sent: tuple[str, Array]) -> None:
     assert (given_back.shape, given_back.tobytes()) == (array.shape, array.tobytes())
 
 
-@settings(deadline=None)
 @given(any_bits())
 def test_finite_numbers_survive_json_bit_for_bit(sent: tuple[str, Array]) -> None:
     """Subnormal numbers and -0.0 as text, both ways; a client that writes JSON loses nothing."""
@@ -279,7 +274,7 @@ REQUEST = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(REQUEST, st.binary(max_size=12), st.integers(-2, 2) | st.none())
 def test_no_request_however_odd_raises_anything_but_invalid_input(
     sent: Any, tail: bytes, shift: int | None
@@ -289,7 +284,7 @@ def test_no_request_however_odd_raises_anything_but_invalid_input(
     serve(head + tail, None if shift is None else len(head) + shift)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.binary(max_size=40) | REQUEST.map(lambda sent: json.dumps(sent).encode()), st.data())
 def test_no_bytes_raise_anything_but_invalid_input(body: bytes, data: st.DataObject) -> None:
     """Random bytes, and requests that were cut or had a byte changed."""

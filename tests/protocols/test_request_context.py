@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import InvalidInput
@@ -33,7 +33,6 @@ def test_all_four_are_read() -> None:
     assert context == RequestContext(86_400_000_001, "user-7", "2013-04-01", attributes)
 
 
-@settings(deadline=None)
 @given(st.datetimes(datetime(1970, 1, 1), datetime(9998, 12, 31), timezones=st.just(UTC)))
 def test_moments_are_exact_microseconds(moment: datetime) -> None:
     """Any moment of the calendar, before the epoch as well, to the microsecond."""

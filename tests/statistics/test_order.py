@@ -45,7 +45,7 @@ def evidence_of(pairs: Pairs, codes: Ints) -> Evidence:
     return gather(observe(pairs, by_name("brier"), missing_labels="worst_case"), codes)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(seed=seeds, n=st.integers(0, 200), parts=st.integers(1, 6))
 def test_evidence_knows_no_order_and_no_batches(seed: int, n: int, parts: int) -> None:
     """Rows shuffled, entities dealt over journals, parts merged in any order: the same bytes."""

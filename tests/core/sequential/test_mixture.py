@@ -6,7 +6,7 @@ from math import fsum, log, log1p
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.evidence import SCALE, Histogram
@@ -51,7 +51,6 @@ def test_the_stakes_are_the_ones_of_the_design() -> None:
     assert matched(0.5, 0.1).lambdas[-1] == 0.9
 
 
-@settings(deadline=None)
 @given(bins, margins)
 def test_wealth_is_that_of_the_formula(counted: dict[int, int], m: float) -> None:
     """Within 1e-9 of the formula evaluated slowly, or of its last digits where it is huge."""
@@ -68,7 +67,6 @@ def test_wealth_of_very_many_bins_is_that_of_the_formula() -> None:
     assert log_wealth(gathered, 0.01) == pytest.approx(slow_log_wealth(counted, 0.01), abs=1e-9)
 
 
-@settings(deadline=None)
 @given(bins, margins, margins)
 def test_wealth_falls_as_the_margin_grows(counted: dict[int, int], one: float, two: float) -> None:
     """What bisection rests on."""
@@ -78,7 +76,6 @@ def test_wealth_falls_as_the_margin_grows(counted: dict[int, int], one: float, t
     assert log_wealth(gathered, high) <= least + 1e-12 * max(1.0, abs(least))
 
 
-@settings(deadline=None)
 @given(bins, margins, st.floats(0.5, 8.0))
 def test_interval_and_decision_cannot_disagree(
     counted: dict[int, int], decided_at: float, log_threshold: float
@@ -105,7 +102,6 @@ def test_they_agree_closer_than_the_tolerance(wins: int) -> None:
         assert lower_bound(gathered, log(20), decided_at=above) < above
 
 
-@settings(deadline=None)
 @given(bins, st.floats(0.5, 8.0))
 def test_the_bound_is_the_last_margin_rejected(
     counted: dict[int, int], log_threshold: float
