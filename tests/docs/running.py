@@ -74,12 +74,13 @@ def halves(page: Path) -> tuple[str, str, str]:
     found = blocks(page)
     (server,) = [block for block in found if "server" in block.words]
     marked = [block for block in found if "test" in block.words]
-    before = [_as_shell(page, block) for block in marked if block.line < server.line]
-    after = [_as_shell(page, block) for block in marked if block.line > server.line]
+    before = [as_shell(page, block) for block in marked if block.line < server.line]
+    after = [as_shell(page, block) for block in marked if block.line > server.line]
     return "".join(before), "".join(after), server.text
 
 
-def _as_shell(page: Path, block: Block) -> str:
+def as_shell(page: Path, block: Block) -> str:
+    """The block as a part of a script that says where it stands in the page."""
     begin = f"echo '== {page.name}:{block.line}' >&2\n"
     if block.language == "python":
         return f"{begin}python - <<'END_OF_BLOCK'\n{block.text}END_OF_BLOCK\n"
