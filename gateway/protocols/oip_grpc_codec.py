@@ -80,7 +80,8 @@ def _inputs(message: ModelInferRequest, raw: Iterable[bytes]) -> list[dict[str, 
         }
         if one.parameters:
             part["parameters"] = _parameters(one.parameters)
-        if one.HasField("contents"):
+        # On the wire no contents and contents without elements can be one and the same.
+        if one.HasField("contents") or (not raw and 0 in one.shape):
             if raw:
                 raise InvalidInput(
                     f"inputs[{index}].contents", "leave it out where raw_input_contents are sent"
