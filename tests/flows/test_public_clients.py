@@ -51,8 +51,7 @@ def _told(program: str) -> str:
     """A program of a client's environment; `make test` has made it before."""
     client, name = program.split("/")
     path = ROOT / f".venv-{client}" / "bin" / name
-    if not path.exists():
-        pytest.skip(f"{path} is not there; run `make clients`")
+    assert path.exists(), f"{path} is not there; run `make clients`"
     return str(path)
 
 
@@ -164,8 +163,7 @@ def test_httpx_reads_an_answer_however_it_is_packed(gateway: ServingProcess, acc
 def test_curl_posts_json_and_asks_for_compression(gateway: ServingProcess, tmp_path: Path) -> None:
     """`--data` names a form as content type; `--compressed` asks for what curl can unpack."""
     curl = shutil.which("curl")
-    if curl is None:
-        pytest.skip("curl is not installed")
+    assert curl is not None, "install curl"
     (tmp_path / "request.json").write_text(json.dumps(REQUEST | {"id": "mine" * 60}))
     options = ("--silent", "--fail-with-body", "--data", f"@{tmp_path}/request.json")
     plain = json.loads(_run(curl, *options, gateway.url + INFER))
@@ -230,8 +228,6 @@ def test_the_page_of_the_clients_does_what_it_says(
 ) -> None:
     """Each block as it stands, but for the port; in the client's environment if it has one."""
     python = Path(_told(f"{block.words[1]}/python") if len(block.words) > 1 else sys.executable)
-    if "curl" in block.text and shutil.which("curl") is None:
-        pytest.skip("curl is not installed")
     row = {"name": "features", "shape": [1, 30], "datatype": "FP32", "data": [0.5] * 30}
     (tmp_path / "request.json").write_text(json.dumps({"inputs": [row]}))
     script = tmp_path / "block"
