@@ -6,8 +6,8 @@ import pytest
 
 from gateway.core.binding import Source, VersionRules
 from gateway.core.routes import DeclaredInput, PredictionReading, StateRules, VersionReading
+from gateway.endpoint_file import parse_endpoint_file
 from gateway.errors import InvalidSetting
-from gateway.settings import parse_endpoint_file
 
 FULL = """
 task: multiclass

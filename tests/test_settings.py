@@ -8,13 +8,9 @@ import pytest
 import yaml
 
 from gateway.core.routes import EndpointRules, EntityRule, PredictionReading
+from gateway.endpoint_file import EndpointFile, load_endpoint_file, parse_endpoint_file
 from gateway.errors import InvalidSetting
-from gateway.settings import (
-    EndpointFile,
-    load_endpoint_file,
-    load_settings,
-    parse_endpoint_file,
-)
+from gateway.settings import load_settings
 
 FULL = """
 champion: 2

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from gateway.core.binding import bind, require_unchanged
 from gateway.core.routes import Rollout, VersionFacts
+from gateway.endpoint_file import EndpointFile, load_endpoint_file
 from gateway.errors import InvalidSetting
 from gateway.runtimes.repository import ModelRepository
-from gateway.settings import EndpointFile, load_endpoint_file
 
 
 class MappedRepository:

@@ -21,12 +21,13 @@ from gateway.bootstrap.mapped_repository import (
 from gateway.core.nearest import did_you_mean, listed
 from gateway.core.rollout import AddVersion, Configure, first_rollout, step
 from gateway.core.routes import EndpointRules, Rollout, VersionFacts, shared_inputs
+from gateway.endpoint_file import EndpointFile
 from gateway.errors import Conflict, InvalidModel, InvalidSetting
 from gateway.judge.access_keys import create_key
 from gateway.ports import ControlStore
 from gateway.runtimes.providers import unavailable
 from gateway.runtimes.repository import ModelRepository
-from gateway.settings import EndpointFile, Settings
+from gateway.settings import Settings
 
 _ADMIN_KEY_CHARACTERS = 32
 

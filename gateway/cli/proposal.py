@@ -11,10 +11,10 @@ import yaml
 from gateway.core.matching import Match, endpoint_classes, match
 from gateway.core.proposal import Found, Proposal, propose
 from gateway.core.tensors import TensorSpec
+from gateway.endpoint_file import EndpointFile, load_endpoint_file
 from gateway.errors import InvalidSetting
 from gateway.runtimes.inspection import Inspection, inspect_file
 from gateway.runtimes.repository import MODEL_FILE, ModelRepository
-from gateway.settings import EndpointFile, load_endpoint_file
 from gateway.strict_yaml import read_yaml
 
 _ORDER = ("champion", "task", "inputs", "outputs", "prediction", "state", "versions")

@@ -28,10 +28,11 @@ from gateway.core.policies.policy import Outcome
 from gateway.core.records import Exclusion, ShadowStatus, Status
 from gateway.core.rollout import PHASES
 from gateway.core.verdict import Kind
+from gateway.endpoint_file import EndpointFile
 from gateway.endpoint_sections import section_in, values_of
 from gateway.protocols.asgi import STATUSES
 from gateway.protocols.grpc_statuses import STATUSES as GRPC_STATUSES
-from gateway.settings import EndpointFile, Settings
+from gateway.settings import Settings
 from gateway.telemetry import prometheus
 from tests.docs.pages import DOCS, Block, blocks, named_rows, prose, row
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.settings import load_settings, parse_endpoint_file
+from gateway.endpoint_file import parse_endpoint_file
+from gateway.settings import load_settings
 from tests.docs.pages import DOCS, blocks
 
 PAGE = DOCS / "heavy-models.md"

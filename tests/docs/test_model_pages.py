@@ -12,9 +12,10 @@ import pytest
 from gateway.bootstrap.prepare import prepare
 from gateway.cli.proposal import proposed_alone, proposed_beside, rendered
 from gateway.core.proposal import Proposal
+from gateway.endpoint_file import load_endpoint_file, parse_endpoint_file
 from gateway.runtimes.inspection import Inspection, inspect_files
 from gateway.runtimes.repository import MODEL_FILE
-from gateway.settings import Settings, load_endpoint_file, parse_endpoint_file
+from gateway.settings import Settings
 from gateway.stores.sql import make_store
 from tests.docs.pages import DOCS
 from tests.docs.running import environment, gateway, halves, run

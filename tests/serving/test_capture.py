@@ -12,8 +12,8 @@ import pytest
 from gateway.core.records import PredictionRecord
 from gateway.core.rollout import Challenge, Configure, Shadow, step
 from gateway.core.routes import EndpointRules, Rollout
+from gateway.endpoint_file import parse_endpoint_file
 from gateway.errors import InvalidInput, ModelFailed, NonFiniteOutput, Refused
-from gateway.settings import parse_endpoint_file
 from gateway.shadow.tasks import plan_of, task_of
 from tests import models
 from tests.archive.scenes import registration, terms
